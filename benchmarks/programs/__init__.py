@@ -1,0 +1,1 @@
+"""Programs that headway runs while it is measured."""

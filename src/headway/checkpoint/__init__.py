@@ -1,0 +1,1 @@
+"""Checkpoints of one node: saving, finding the newest good one, restoring."""

@@ -1,0 +1,93 @@
+"""NumPy arrays and scalars as dtype, shape and raw bytes. NumPy is used when a value needs it, and is
+never imported to look at one that does not."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from headway.model.errors import CheckpointCorrupt
+
+
+def encode(value: Any) -> tuple[dict[str, Any], memoryview] | None:
+    """A plain header and the raw bytes; None when `value` is no array, or one that raw bytes do not
+    describe (objects, subclasses, dtypes from other packages)."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None:
+        return None
+    if type(value) is numpy.ndarray:
+        array, header = value, {"$": "array", "shape": list(value.shape)}
+    elif isinstance(value, numpy.generic):
+        array, header = numpy.asarray(value), {"$": "scalar", "shape": []}
+        if type(array[()]) is not type(value):  # a subclass, or a scalar of a foreign dtype
+            return None
+    else:
+        return None
+    if array.dtype.hasobject or array.dtype.itemsize == 0 or array.dtype.metadata:
+        return None
+    description = _plain_dtype(numpy.lib.format.dtype_to_descr(array.dtype))
+    if _dtype(numpy, description) != array.dtype:
+        return None
+    header["dtype"] = description
+    if array.flags.f_contiguous and not array.flags.c_contiguous:
+        header["order"] = "F"
+        array = array.T
+    flat = numpy.ascontiguousarray(array).reshape(-1)
+    return header, memoryview(flat.view(numpy.uint8))
+
+
+def decode(plain: dict[str, Any], size: int, fill: Callable[[memoryview], None]) -> Any:
+    """The array or scalar.
+
+    Args:
+        size: bytes that `fill` has.
+        fill: writes the raw bytes into the memory that it is given.
+
+    Raises:
+        CheckpointCorrupt: header and bytes do not belong together.
+    """
+    import numpy as np
+
+    try:
+        dtype = _dtype(np, plain["dtype"])
+        shape = plain["shape"]
+        sound = (
+            not dtype.hasobject
+            and all(length >= 0 for length in shape)
+            and dtype.itemsize * math.prod(shape) == size
+        )
+    except (TypeError, ValueError, KeyError, SyntaxError) as error:
+        raise CheckpointCorrupt(
+            f"a stored array has a header that cannot be read: {error}"
+        ) from error
+    if not sound:
+        raise CheckpointCorrupt("a stored array has more or fewer bytes than its shape asks for")
+    array: Any = np.empty(shape, dtype, order=plain.get("order", "C"))
+    if size:
+        fill(memoryview(array.reshape(-1, order="A").view(np.uint8)))
+    return array[()] if plain["$"] == "scalar" else array
+
+
+def _plain_dtype(description: Any) -> Any:
+    """Tuples to lists, which are what a plain tree has."""
+    if isinstance(description, list | tuple):
+        return [_plain_dtype(part) for part in description]
+    return description
+
+
+def _dtype(numpy: Any, description: Any) -> Any:
+    return numpy.lib.format.descr_to_dtype(_described(description))
+
+
+def _described(description: Any) -> Any:
+    """What `descr_to_dtype` takes: a string, or a list of field tuples."""
+    if isinstance(description, str):
+        return description
+    return [_field(*field) for field in description]
+
+
+def _field(name: Any, base: Any, *shape: Any) -> tuple[Any, ...]:
+    title = tuple(name) if isinstance(name, list) else name
+    return (title, _described(base), *(tuple(part) for part in shape))

@@ -1,0 +1,391 @@
+"""`current_context().checkpoint`: the state of one node, over all its attempts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from headway.checkpoint.lineage import Lineage, history_of, lineage_of, report_of, skipped
+from headway.checkpoint.restore import content, state_of, to_directory
+from headway.checkpoint.save import INLINE, Content, KnownChunks, known_chunks
+from headway.checkpoint.source import (
+    READER_NAME,
+    BinaryReader,
+    Item,
+    from_bytes,
+    from_parts,
+    from_path,
+    from_reader,
+)
+from headway.checkpoint.state import Flattened, put_into
+from headway.ledger.read import Chain
+from headway.ledger.write import Ledger
+from headway.model.errors import CheckpointCorrupt, CheckpointError, InputError
+from headway.model.manifest import Entry, Manifest
+from headway.model.program import Saved, Warned
+from headway.model.report import CheckpointReport
+from headway.ports import Storage
+
+T = TypeVar("T")
+_ENCODER = msgspec.msgpack.Encoder()
+
+__all__ = ["Checkpoint", "history_of"]
+
+
+class Checkpoint:
+    """Saves and finds the state of one task.
+
+    "Previous" is the newest valid checkpoint of this task over all its attempts, what this attempt
+    saved itself included. A checkpoint is exactly what one `save` or `write` was given. Both return
+    when it would survive a power cut. Safe to use from several threads; not from forked processes.
+
+    Attributes:
+        attempt: number of the attempt that uses it, from 0.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        prefix: str,
+        *,
+        attempt: int = 0,
+        inputs: str = "",
+        on_saved: Callable[[Saved], None] | None = None,
+        on_warning: Callable[[Warned], None] | None = None,
+        scratch: Path | None = None,
+    ) -> None:
+        self.attempt = attempt
+        self._storage = storage
+        self._prefix = prefix
+        self._packs = f"{prefix}/packs"
+        self._inputs = inputs
+        self._on_saved = on_saved or (lambda _: None)
+        self._on_warning = on_warning or (lambda _: None)
+        self._lock = threading.RLock()
+        self._process = os.getpid()
+        self._closed = False
+        self._ledger: Ledger | None = None
+        self._manifests: list[Manifest] = []
+        self._bad: dict[int, str] = {}
+        self._next = 1
+        self._packs_made = 0
+        self._known: KnownChunks = {}
+        self._scratch_base = scratch
+        self._scratch: tuple[int, Path] | None = None
+
+    def prev_exists(self) -> bool:
+        """Whether there is a checkpoint to go on from.
+
+        Raises:
+            CheckpointCorrupt: there was one, and none can be read.
+            StorageError: it could not be found out; that is never "no".
+        """
+        with self._lock:
+            self._opened()
+            return self._newest() is not None
+
+    def read(self) -> bytes | None:
+        """The bytes of the newest valid checkpoint, or None when there is none.
+
+        For what `write(bytes)`, `save(reader)` or `save` of a single file stored.
+
+        Raises:
+            CheckpointError: the checkpoint holds several files: use `restore`.
+            CheckpointCorrupt: there were checkpoints, and none is readable.
+            StorageError: the home could not be read.
+        """
+
+        def load(manifest: Manifest) -> bytes:
+            _refuse_state(manifest)
+            files = [entry for entry in manifest.entries if entry.kind == "file"]
+            if len(files) != 1 or len(manifest.entries) != 1:
+                raise CheckpointError(
+                    f"checkpoint {manifest.number} holds {len(files)} files in "
+                    f"{len(manifest.entries)} entries, and read() gives the bytes of exactly one. "
+                    "Use restore() to get them all."
+                )
+            return b"".join(content(self._storage, self._packs, manifest, files[0]))
+
+        with self._lock:
+            self._opened()
+            return self._load(load)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Save bytes; on return they are durable.
+
+        Raises:
+            InputError: `data` is not bytes.
+            CheckpointFenced: a newer attempt took over; nothing of this one is seen any more.
+            StorageError: they could not be saved; earlier checkpoints stay as they are.
+        """
+        if not isinstance(data, bytes | bytearray | memoryview):
+            hint = ": write(text.encode())" if isinstance(data, str) else ""
+            raise InputError(f"write() takes bytes, and got {type(data).__name__}{hint}")
+        view = memoryview(data).cast("B")
+        if len(view) > INLINE:
+            self._save(lambda: from_bytes(view), "bytes")
+            return
+        with self._lock:  # the common case, without the machinery for what is large
+            ledger = self._opened()
+            began = time.monotonic()
+            entry = Entry(READER_NAME, "file", 0o644, len(view), bytes(view))
+            self._commit(ledger, began, "bytes", len(view), (entry,))
+
+    def save(self, source: str | os.PathLike[str] | BinaryReader | Mapping[str, Any]) -> None:
+        """Save a file, a directory, what a binary reader gives, or typed state; on return it is durable.
+
+        A file keeps its name and mode. Of a directory its whole content is saved, with names and
+        modes, empty directories included. State is a mapping with data in it, nested as you like:
+        numbers, strings, bytes, lists, tuples, dicts, NumPy arrays, PyTorch tensors. `load` gives it
+        back.
+
+        Args:
+            source: a path, something with `read(size) -> bytes`, or a mapping.
+
+        Raises:
+            InputError: there is no such path, or it holds links, sockets or devices, or a file
+                changed while it was read; or the mapping holds something that is not data.
+            CheckpointFenced, StorageError: as for `write`.
+        """
+        if isinstance(source, Mapping):
+            flat = Flattened(source)
+            self._save(lambda: from_parts(flat.parts), "state", flat.skeleton)
+        elif isinstance(source, str | os.PathLike):
+            path = Path(source)
+            kind = "directory" if path.is_dir() else "file"
+            self._save(lambda: from_path(path), kind)
+        elif isinstance(source, bytes | bytearray | memoryview):
+            raise InputError("save() takes a path or a reader; for bytes use write(data)")
+        elif callable(getattr(source, "read", None)):
+            reader = source
+            self._save(lambda: from_reader(reader), "bytes")
+        else:
+            raise InputError(
+                "save() takes a path, a directory, a binary reader or a mapping, and got "
+                f"{type(source).__name__}"
+            )
+
+    def load(self, into: Mapping[str, Any] | None = None) -> Any:
+        """The newest valid checkpoint's typed state, as `save(mapping)` was given it.
+
+        Args:
+            into: live state of the same structure. Its arrays and tensors get the saved values in
+                place, wherever they are; its dicts and lists get the saved numbers and strings.
+
+        Returns:
+            The state (`into`, when it was given), or None when there is no checkpoint.
+
+        Raises:
+            CheckpointError: the checkpoint holds bytes or files: use `read` or `restore`.
+            InputError: `into` has other keys, shapes or dtypes; nothing of it was changed.
+            CheckpointCorrupt, StorageError: as for `read`.
+        """
+        with self._lock:
+            self._opened()
+            loaded = self._load(lambda manifest: state_of(self._storage, self._packs, manifest))
+            if loaded is None or into is None:
+                return loaded
+            put_into(into, loaded)
+            return into
+
+    def restore(self, path: str | os.PathLike[str] | None = None) -> Path | None:
+        """Put the newest valid checkpoint's files into a directory; None when there is none.
+
+        Args:
+            path: the directory, made when it is missing. Files there that belong to the checkpoint
+                are replaced; others are refused, because a checkpoint is never mixed with anything.
+                Without it: a fresh directory, removed when the attempt ends.
+
+        Returns:
+            The directory.
+
+        Raises:
+            InputError: `path` is no directory, or holds other files.
+            CheckpointCorrupt, StorageError: as for `read`.
+        """
+        with self._lock:
+            self._opened()
+            if path is not None:
+                target = Path(path)
+
+                def load(manifest: Manifest) -> Path:
+                    _refuse_state(manifest)
+                    to_directory(self._storage, self._packs, manifest, target)
+                    return target
+
+                return self._load(load)
+            return self._load(self._to_scratch)
+
+    def flush(self) -> None:
+        """Wait for saves that other threads have begun; on return all of them are durable."""
+        with self._lock:
+            self._usable()
+
+    def history(self) -> list[CheckpointReport]:
+        """All checkpoints of this task, oldest first."""
+        with self._lock:
+            self._opened()
+            return [report_of(m, valid=m.number not in self._bad) for m in self._manifests]
+
+    def close(self) -> None:
+        """End the use of this object, and remove what `restore()` put into a fresh directory."""
+        with self._lock:
+            self._closed = True
+            ledger, self._ledger = self._ledger, None
+            if ledger is not None:
+                ledger.close()
+            self._drop_scratch()
+
+    def _usable(self) -> None:
+        if self._closed:
+            raise CheckpointError(
+                "this checkpoint belongs to an attempt that has ended. Take a fresh one with "
+                "current_context().checkpoint inside the task."
+            )
+        if os.getpid() != self._process:
+            raise CheckpointError(
+                "this checkpoint belongs to the process that runs the task, and this is a child of "
+                "it. Send the state to the parent, and save it there."
+            )
+
+    def _opened(self) -> Ledger:
+        """Claim the ledger at first use: a task that saves nothing costs nothing."""
+        self._usable()
+        if self._ledger is None:
+            key = f"{self._prefix}/ledger"
+            found: list[Lineage] = []
+
+            def inspect(chain: Chain) -> None:
+                found[:] = [lineage_of(chain, key)]
+                self._refuse_if_lost(found[0])
+
+            # Ranked by attempt: one that was given up must not take the state from its successor.
+            self._ledger = Ledger.open(self._storage, key, rank=self.attempt, inspect=inspect)
+            lineage = found[0]
+            self._manifests = [m for m in lineage.manifests if m.inputs == self._inputs]
+            self._next = lineage.next_number
+            for damage in lineage.damage:
+                self._warn("unfinished" if damage.tail else "damaged", f"{key}: {skipped(damage)}")
+        return self._ledger
+
+    def _refuse_if_lost(self, lineage: Lineage) -> None:
+        """Absence must be proven: with damage and nothing readable, there was something."""
+        lost = [damage for damage in lineage.damage if not damage.tail]
+        if lost and not any(m.inputs == self._inputs for m in lineage.manifests):
+            raise CheckpointCorrupt(
+                f"the checkpoints of {self._prefix} are damaged and none is left to go on from "
+                f"(term {lost[0].term}, record {lost[0].seq}: {lost[0].reason}). Put the home back "
+                "from a copy and resume, or start over with a new `headway run`."
+            )
+
+    def _newest(self) -> Manifest | None:
+        """The newest checkpoint that is not known to be bad; None when there never was one."""
+        for manifest in reversed(self._manifests):
+            if manifest.number not in self._bad:
+                return manifest
+        if self._manifests:
+            reasons = "; ".join(self._bad.values())
+            raise CheckpointCorrupt(
+                f"none of the {len(self._manifests)} checkpoints of {self._prefix} can be read "
+                f"({reasons}). Put the home back from a copy and resume, or start over with a new "
+                "`headway run`."
+            )
+        return None
+
+    def _load(self, load: Callable[[Manifest], T]) -> T | None:
+        """`load` the newest checkpoint that passes its checks; older ones stand in, with a warning."""
+        while (manifest := self._newest()) is not None:
+            try:
+                value = load(manifest)
+            except CheckpointCorrupt as error:
+                self._bad[manifest.number] = str(error)
+                self._warn("damaged", f"{error}. Going on from the next older checkpoint.")
+                continue
+            self._known = known_chunks(manifest)
+            return value
+        return None
+
+    def _save(
+        self, source: Callable[[], Iterable[Item]], kind: str, skeleton: bytes | None = None
+    ) -> None:
+        with self._lock:
+            ledger = self._opened()
+            began = time.monotonic()
+            made = Content(self._storage, lambda: self._new_pack(ledger), self._known)
+            try:
+                made.add(source())
+                entries, packs = made.finish()
+            except BaseException:
+                made.abort()
+                raise
+            self._commit(ledger, began, kind, made.size, entries, packs, skeleton)
+
+    def _commit(
+        self,
+        ledger: Ledger,
+        began: float,
+        kind: str,
+        size: int,
+        entries: tuple[Entry, ...],
+        packs: tuple[str, ...] = (),
+        skeleton: bytes | None = None,
+    ) -> None:
+        """Append the record that makes a checkpoint of content that is durable (S2)."""
+        number, self._next = self._next, self._next + 1  # a failed save leaves a gap
+        manifest = Manifest(
+            number=number,
+            attempt=self.attempt,
+            inputs=self._inputs,
+            time=time.time(),
+            cost=time.monotonic() - began,
+            kind=kind,
+            size=size,
+            entries=entries,
+            packs=packs,
+            skeleton=skeleton,
+        )
+        ledger.append(_ENCODER.encode(manifest))
+        self._manifests.append(manifest)
+        self._known = known_chunks(manifest)
+        self._on_saved(Saved(number, size, manifest.time))
+
+    def _new_pack(self, ledger: Ledger) -> str:
+        self._packs_made += 1
+        return f"{self._packs}/{ledger.term:08d}-{self._packs_made:06d}"
+
+    def _to_scratch(self, manifest: Manifest) -> Path:
+        _refuse_state(manifest)
+        if self._scratch is None or self._scratch[0] != manifest.number:
+            self._drop_scratch()
+            place = Path(tempfile.mkdtemp(prefix="headway-", dir=self._scratch_base))
+            try:
+                to_directory(self._storage, self._packs, manifest, place)
+            except BaseException:
+                shutil.rmtree(place, ignore_errors=True)
+                raise
+            self._scratch = manifest.number, place
+        return self._scratch[1]
+
+    def _drop_scratch(self) -> None:
+        scratch, self._scratch = self._scratch, None
+        if scratch is not None:
+            shutil.rmtree(scratch[1], ignore_errors=True)
+
+    def _warn(self, kind: str, message: str) -> None:
+        self._on_warning(Warned(kind, message))
+
+
+def _refuse_state(manifest: Manifest) -> None:
+    if manifest.kind == "state":
+        raise CheckpointError(
+            f"checkpoint {manifest.number} holds typed state, which read() and restore() do not give. "
+            "Use load()."
+        )

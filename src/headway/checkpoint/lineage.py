@@ -1,0 +1,82 @@
+"""A node's checkpoints, read from its ledger: which there are, and what could not be read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from headway.ledger.read import Chain, Damage, read_ledger
+from headway.model.errors import CheckpointCorrupt
+from headway.model.manifest import Manifest
+from headway.model.report import CheckpointReport
+from headway.ports import Storage
+
+_DECODER = msgspec.msgpack.Decoder(Manifest)
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Checkpoints of one node, oldest first; `damage` is what its ledger could not give."""
+
+    manifests: tuple[Manifest, ...]
+    damage: tuple[Damage, ...]
+
+    @property
+    def next_number(self) -> int:
+        """Above every number that was ever used: a damaged record may have had one too."""
+        newest = max((manifest.number for manifest in self.manifests), default=0)
+        return newest + 1 + sum(not damage.tail for damage in self.damage)
+
+
+def lineage_of(chain: Chain, where: str) -> Lineage:
+    """Fold a ledger's chain.
+
+    Raises:
+        CheckpointCorrupt: a record passes its checksum and is not a checkpoint: it was written by a
+            newer headway, or by something else.
+    """
+    manifests = []
+    for record in chain.records:
+        try:
+            manifests.append(_DECODER.decode(record.payload))
+        except msgspec.DecodeError as error:
+            raise CheckpointCorrupt(
+                f"record {record.term}.{record.seq} of {where} is not a checkpoint that this version "
+                f"can read ({error}). Was it written by a newer headway? Upgrade, then resume."
+            ) from error
+    return Lineage(tuple(manifests), chain.damage)
+
+
+def report_of(manifest: Manifest, *, valid: bool = True) -> CheckpointReport:
+    """A checkpoint as `show` lists it."""
+    return CheckpointReport(
+        number=manifest.number,
+        attempt=manifest.attempt,
+        time=manifest.time,
+        size=manifest.size,
+        kind=manifest.kind,
+        valid=valid,
+    )
+
+
+def skipped(damage: Damage) -> str:
+    """What a person is told about damage."""
+    what = "an unfinished save" if damage.tail else "a damaged checkpoint"
+    return f"{what} was skipped: record {damage.term}.{damage.seq}: {damage.reason}"
+
+
+def read_lineage(storage: Storage, prefix: str) -> Lineage:
+    """The checkpoints of the node under `prefix`, without claiming its ledger.
+
+    Raises:
+        CheckpointCorrupt: see `lineage_of`.
+        StorageError: the home could not be read.
+    """
+    key = f"{prefix}/ledger"
+    return lineage_of(read_ledger(storage, key), key)
+
+
+def history_of(storage: Storage, prefix: str) -> list[CheckpointReport]:
+    """The checkpoints of `read_lineage` as reports, oldest first."""
+    return [report_of(manifest) for manifest in read_lineage(storage, prefix).manifests]

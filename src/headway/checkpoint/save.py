@@ -1,0 +1,125 @@
+"""Turning a stream of files into entries: inline when small, else chunks in a pack.
+
+WRITE ORDER. S1: new chunks go to one new pack, which is made durable, name included. S2: only then is
+the record that names it appended (by the handle). So a record never names bytes that a power cut can
+take away; a pack without a record is only lost space.
+
+A chunk is referenced instead of written again only when this process wrote or verified the one that it
+equals: damage that nobody has noticed yet never spreads into a new checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from xxhash import xxh3_128_digest
+
+from headway.checkpoint.source import Item
+from headway.model.manifest import Chunk, Entry, Manifest
+from headway.ports import PackWriter, Storage
+
+INLINE = 32 * 1024
+"""Content of up to this many bytes in all goes into the record itself."""
+
+KnownChunks = dict[tuple[bytes, int], tuple[str, int]]
+"""(hash, length) -> (pack, offset) of chunks that are known to be good."""
+
+
+def known_chunks(manifest: Manifest) -> KnownChunks:
+    """The chunks of a checkpoint that was written or verified by this process."""
+    return {
+        (chunk.hash, chunk.length): (manifest.packs[chunk.pack], chunk.offset)
+        for entry in manifest.entries
+        for chunk in entry.chunks
+    }
+
+
+class Content:
+    """The content of one checkpoint while it is being written.
+
+    Args:
+        storage: where packs go.
+        pack_key: makes the key of the pack, when one is needed.
+        known: chunks that need not be written again.
+    """
+
+    def __init__(self, storage: Storage, pack_key: Callable[[], str], known: KnownChunks) -> None:
+        self._storage = storage
+        self._pack_key = pack_key
+        self._known = dict(known)
+        self._entries: list[Entry] = []
+        self._held: list[tuple[int, bytes]] = []  # (entry, content) that may still go inline
+        self._held_size = 0
+        self._inline = True
+        self._packs: dict[str, int] = {}
+        self._pack: PackWriter | None = None
+        self._pack_name = ""
+        self.size = 0
+
+    def add(self, items: Iterable[Item]) -> None:
+        """Take everything in. What is small is held back, until it is clear that all of it is."""
+        for item in items:
+            index = len(self._entries)
+            self._entries.append(Entry(item.name, item.kind, item.mode))
+            chunks: list[Chunk] = []
+            size = 0
+            held = b""
+            for piece in item.pieces:
+                size += len(piece)
+                if self._inline and self._held_size + size <= INLINE:
+                    held += piece
+                    continue
+                self._spill()
+                if held:
+                    chunks.append(self._put(held))
+                    held = b""
+                chunks.append(self._put(piece))
+            self.size += size
+            if item.kind != "directory" and self._inline:
+                self._held.append((index, held))
+                self._held_size += len(held)
+            self._entries[index] = Entry(item.name, item.kind, item.mode, size, None, tuple(chunks))
+
+    def finish(self) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+        """(entries, packs), with all new chunks durable (S1)."""
+        if self._inline:
+            for index, data in self._held:
+                entry = self._entries[index]
+                self._entries[index] = Entry(entry.name, entry.kind, entry.mode, entry.size, data)
+        if self._pack is not None:
+            self._pack.commit()
+            self._pack = None
+        return tuple(self._entries), tuple(self._packs)
+
+    def abort(self) -> None:
+        """Give back what was written. Never raises."""
+        pack, self._pack = self._pack, None
+        if pack is not None:
+            pack.abort()
+
+    def _spill(self) -> None:
+        """It is too much for a record: what was held back goes to the pack after all."""
+        if not self._inline:
+            return
+        self._inline = False
+        for index, data in self._held:
+            if data:
+                entry = self._entries[index]
+                chunks = (self._put(data),)
+                self._entries[index] = Entry(
+                    entry.name, entry.kind, entry.mode, entry.size, None, chunks
+                )
+        self._held.clear()
+
+    def _put(self, data: bytes | memoryview) -> Chunk:
+        digest = xxh3_128_digest(data)
+        place = self._known.get((digest, len(data)))
+        if place is None:
+            if self._pack is None:
+                key = self._pack_key()
+                self._pack = self._storage.create_pack(key)
+                self._pack_name = key.rpartition("/")[2]
+            place = self._pack_name, self._pack.write(data)
+            self._known[digest, len(data)] = place
+        pack, offset = place
+        return Chunk(digest, self._packs.setdefault(pack, len(self._packs)), offset, len(data))

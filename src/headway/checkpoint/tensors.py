@@ -1,0 +1,143 @@
+"""PyTorch tensors as dtype, shape and raw bytes, of any dtype. PyTorch is used when a state holds a
+tensor, and is never imported to look at one that does not.
+
+Tensors that share memory stay shared: their storage is saved once, and each of them as a view of it. A
+tensor that shares with no other one in the state is saved as its own values only, however large the
+storage is that it looks into.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import sys
+from typing import Any
+
+from headway.model.errors import CheckpointCorrupt, InputError
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether `value` is a PyTorch tensor."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def refusal(tensor: Any) -> str | None:
+    """Why a tensor is not raw bytes; None when it is."""
+    import torch
+
+    if type(tensor) not in {torch.Tensor, torch.nn.Parameter, torch.nn.Buffer}:
+        return f"is a {type(tensor).__module__}.{type(tensor).__qualname__}: save its plain tensors"
+    if tensor.layout is not torch.strided:
+        return f"has the layout {tensor.layout}: save its indices and values"
+    if tensor.is_quantized or str(tensor.dtype).startswith("torch.q"):
+        return "is quantized: save its int_repr(), scale and zero point"
+    if tensor.is_meta:
+        return "is on the meta device, which has no values"
+    return None
+
+
+def storage_key(tensor: Any) -> tuple[str, int]:
+    """Equal for tensors that share memory."""
+    return str(tensor.device), tensor.untyped_storage().data_ptr()
+
+
+def plain(tensor: Any, *, shared: bool) -> tuple[dict[str, Any], Any]:
+    """A header, and a CPU tensor of bytes to save.
+
+    Args:
+        tensor: one that `refusal` has nothing against.
+        shared: save its whole storage, because others look into it too.
+    """
+    import torch
+
+    found = tensor.detach().resolve_conj().resolve_neg()
+    header: dict[str, Any] = {
+        "$": "tensor",
+        "dtype": str(found.dtype).removeprefix("torch."),
+        "shape": list(found.shape),
+        "requires_grad": bool(tensor.requires_grad),
+        "parameter": isinstance(tensor, torch.nn.Parameter),
+    }
+    if shared:
+        header["stride"] = list(found.stride())
+        header["offset"] = found.storage_offset()
+        return header, torch.empty(0, dtype=torch.uint8, device=found.device).set_(
+            found.untyped_storage()
+        ).cpu()
+    return header, found.cpu().contiguous()
+
+
+def memory(tensor: Any) -> memoryview:
+    """The bytes of a contiguous CPU tensor, writable; valid while the tensor lives."""
+    size = tensor.numel() * tensor.element_size()
+    if size == 0:
+        return memoryview(bytearray())
+    return memoryview((ctypes.c_ubyte * size).from_address(tensor.data_ptr())).cast("B")
+
+
+def empty(header: dict[str, Any], size: int) -> Any:
+    """A CPU tensor for a part of `size` bytes: what `memory` of it is filled with.
+
+    Raises:
+        CheckpointCorrupt: the header is not one that `plain` makes.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise InputError(
+            "the checkpoint holds PyTorch tensors, and PyTorch is not installed here: pip install torch"
+        ) from error
+    if "stride" in header:
+        return torch.empty(size, dtype=torch.uint8)
+    dtype, shape = _dtype(header), _lengths(header, "shape")
+    if math.prod(shape) * dtype.itemsize != size:
+        raise CheckpointCorrupt("a stored tensor has more or fewer bytes than its shape asks for")
+    return torch.empty(shape, dtype=dtype)
+
+
+def view(header: dict[str, Any], filled: Any) -> Any:
+    """The tensor that `header` describes, from the filled one that `empty` made."""
+    import torch
+
+    tensor = filled
+    if "stride" in header:
+        dtype, shape = _dtype(header), _lengths(header, "shape")
+        stride, offset = _lengths(header, "stride"), header.get("offset")
+        pairs = zip(shape, stride, strict=False)
+        reach = 0 if 0 in shape else 1 + sum((length - 1) * step for length, step in pairs)
+        room = filled.numel() // dtype.itemsize
+        if (
+            len(shape) != len(stride)
+            or not isinstance(offset, int)
+            or not 0 <= offset <= room - reach
+        ):
+            raise CheckpointCorrupt("a stored tensor looks outside of its storage")
+        tensor = torch.empty(0, dtype=dtype).set_(filled.untyped_storage(), offset, shape, stride)
+    if header.get("parameter"):
+        return torch.nn.Parameter(tensor, requires_grad=bool(header.get("requires_grad")))
+    return tensor.requires_grad_(bool(header.get("requires_grad")))
+
+
+def copy_into(live: Any, loaded: Any) -> None:
+    """Give a live tensor the values of a loaded one, wherever it is."""
+    import torch
+
+    with torch.no_grad():
+        live.copy_(loaded)
+
+
+def _dtype(header: dict[str, Any]) -> Any:
+    import torch
+
+    dtype = getattr(torch, str(header.get("dtype")), None)
+    if not isinstance(dtype, torch.dtype):
+        raise CheckpointCorrupt(f"a stored tensor has an unknown dtype, {header.get('dtype')!r}")
+    return dtype
+
+
+def _lengths(header: dict[str, Any], name: str) -> list[int]:
+    lengths = header.get(name)
+    if not isinstance(lengths, list) or not all(type(n) is int and n >= 0 for n in lengths):
+        raise CheckpointCorrupt(f"a stored tensor has no proper {name}")
+    return lengths

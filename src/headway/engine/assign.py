@@ -1,0 +1,49 @@
+"""From the plan of a node to a complete attempt: inputs resolved, log named, budget counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headway.engine.graph import resolve
+from headway.engine.keys import log_key
+from headway.engine.state import RunState
+from headway.engine.values import digest
+from headway.model.program import AttemptSpec
+
+
+class Assignments:
+    """Implements `driver.Assigner` for a home.
+
+    Args:
+        home: absolute path of the home, which workers open again.
+    """
+
+    def __init__(self, home: str) -> None:
+        self._home = home
+
+    def spec(self, state: RunState, node: str, attempt: int) -> AttemptSpec:
+        """The attempt, its inputs resolved from the run's inputs and what other nodes committed."""
+        found = state.nodes[node]
+        inputs = {
+            name: resolve(binding, state.inputs, state.results)
+            for name, binding in found.plan.inputs.items()
+        }
+        return AttemptSpec(
+            home=self._home,
+            run=state.run,
+            node=node,
+            attempt=attempt,
+            program=state.program,
+            task=found.plan.task,
+            inputs=inputs,
+            inputs_digest=digest(inputs),
+            log=f"{self._home}/{log_key(state.run, node, attempt)}",
+            retries_left=found.retries_left,
+        )
+
+    def outputs(self, state: RunState) -> dict[str, Any]:
+        """The outputs of a run whose nodes all succeeded."""
+        return {
+            name: resolve(binding, state.inputs, state.results)
+            for name, binding in state.outputs.items()
+        }

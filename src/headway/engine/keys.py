@@ -1,0 +1,49 @@
+"""Where the things of a run are in its home: the one place that spells their keys.
+
+runs/<run>/ledger/…                 its journal
+runs/<run>/nodes/<node>/…           a node's checkpoints
+runs/<run>/values/…                 large values
+runs/<run>/logs/<node>/<n>.log      output of attempt n
+runs/<run>/cancel                   there when the user asked to cancel
+"""
+
+from __future__ import annotations
+
+from headway.model.ids import node_key
+
+RUNS = "runs"
+
+
+def run_prefix(run: str) -> str:
+    """All of a run."""
+    return f"{RUNS}/{run}"
+
+
+def ledger_prefix(run: str) -> str:
+    """A run's journal."""
+    return f"{RUNS}/{run}/ledger"
+
+
+def nodes_prefix(run: str) -> str:
+    """All nodes that keep something."""
+    return f"{RUNS}/{run}/nodes"
+
+
+def node_prefix(run: str, node: str) -> str:
+    """What a node keeps: its ledger and its packs."""
+    return f"{nodes_prefix(run)}/{node_key(node)}"
+
+
+def values_prefix(run: str) -> str:
+    """The large parts of a run's values."""
+    return f"{RUNS}/{run}/values"
+
+
+def log_key(run: str, node: str, attempt: int) -> str:
+    """The output of an attempt; also its path below a home that is a directory."""
+    return f"{RUNS}/{run}/logs/{node_key(node)}/{attempt}.log"
+
+
+def cancel_key(run: str) -> str:
+    """The user's wish to cancel."""
+    return f"{RUNS}/{run}/cancel"

@@ -1,0 +1,160 @@
+"""What people and scripts are shown of a run: folds of its journal and of its nodes' ledgers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from headway.checkpoint.lineage import read_lineage, skipped
+from headway.checkpoint.lineage import report_of as checkpoint_report
+from headway.engine.blobs import Blob, Blobs
+from headway.engine.keys import log_key, node_prefix, nodes_prefix, values_prefix
+from headway.engine.showable import showable_outputs
+from headway.engine.state import RUNNING, AttemptState, NodeState, RunState
+from headway.model.errors import CheckpointError, StorageError
+from headway.model.ids import node_key
+from headway.model.outcome import NodeStatus, Outcome, RunStatus
+from headway.model.report import (
+    AttemptReport,
+    CheckpointReport,
+    NodeReport,
+    RunReport,
+    RunSummary,
+)
+from headway.ports import Storage
+
+
+def status_of(state: RunState, *, alive: bool) -> RunStatus:
+    """Where the run stands: one that shows as running and has no driver was interrupted."""
+    if state.status is RunStatus.RUNNING and not alive:
+        return RunStatus.INTERRUPTED
+    return state.status
+
+
+def summary_of(state: RunState, *, alive: bool) -> RunSummary:
+    """A line about the run; `alive` says whether its driver lives."""
+    return RunSummary(
+        run=state.run,
+        entity=state.entity,
+        status=status_of(state, alive=alive),
+        started=state.created,
+        ended=state.ended,
+        nodes=len(state.nodes),
+        finished=state.finished,
+        attempts=sum(len(node.attempts) for node in state.nodes.values()),
+        error=state.error,
+    )
+
+
+def report_of(
+    state: RunState, storage: Storage, *, alive: bool, notes: Sequence[str] = ()
+) -> RunReport:
+    """The whole run.
+
+    Args:
+        state: the run.
+        storage: the home, for the nodes' checkpoints.
+        alive: whether the run's driver lives; if not, what shows as running was killed with it.
+        notes: remarks about the reading of the journal.
+    """
+    remarks = [*state.notes, *notes]
+    saving = _saving(state.run, storage, remarks)
+    nodes = []
+    for name, node in state.nodes.items():
+        found = _history(state.run, name, storage, remarks) if node_key(name) in saving else []
+        nodes.append(_node(state, node, found, storage.url, alive))
+    return RunReport(
+        run=state.run,
+        entity=state.entity,
+        status=status_of(state, alive=alive),
+        result=None if state.result is None else _result(state.run, state.result, storage),
+        nodes=nodes,
+        started=state.created,
+        ended=state.ended,
+        error=state.error,
+        notes=remarks,
+    )
+
+
+def _result(run: str, outputs: dict[str, Any], storage: Storage) -> Any:
+    blobs = Blobs(storage, values_prefix(run))
+    return showable_outputs(outputs, lambda digest, size: blobs.get(Blob(digest, size)))
+
+
+def _saving(run: str, storage: Storage, remarks: list[str]) -> set[str]:
+    """Keys of the nodes that ever used their checkpoint: one look, however many nodes there are."""
+    try:
+        return set(storage.list(nodes_prefix(run)))
+    except StorageError as error:
+        remarks.append(f"the checkpoints could not be looked for: {error}")
+        return set()
+
+
+def _history(run: str, name: str, storage: Storage, remarks: list[str]) -> list[CheckpointReport]:
+    try:
+        lineage = read_lineage(storage, node_prefix(run, name))
+    except (CheckpointError, StorageError) as error:
+        # A report is to show what can be seen, above all when something is wrong.
+        remarks.append(f"the checkpoints of {name} could not be read: {error}")
+        return []
+    remarks += [f"{name}: {skipped(damage)}" for damage in lineage.damage]
+    return [checkpoint_report(manifest) for manifest in lineage.manifests]
+
+
+def _node(
+    state: RunState, node: NodeState, history: list[CheckpointReport], home: str, alive: bool
+) -> NodeReport:
+    saved = lost = 0.0
+    by_attempt: dict[int, list[CheckpointReport]] = {}
+    for checkpoint in history:
+        by_attempt.setdefault(checkpoint.attempt, []).append(checkpoint)
+    attempts = []
+    for attempt in node.attempts:
+        own = by_attempt.get(attempt.number, [])
+        report = _attempt(state, node, attempt, own, home, alive)
+        attempts.append(report)
+        if report.outcome not in {RUNNING, Outcome.SUCCEEDED}:
+            kept, wasted = _work(report, attempt.saved)
+            saved, lost = saved + kept, lost + wasted
+    status = node.status
+    if status is NodeStatus.RUNNING and not alive:
+        status = NodeStatus.READY
+    return NodeReport(node.plan.name, status, attempts, saved, lost)
+
+
+def _attempt(
+    state: RunState,
+    node: NodeState,
+    attempt: AttemptState,
+    checkpoints: list[CheckpointReport],
+    home: str,
+    alive: bool,
+) -> AttemptReport:
+    outcome, error, ended = attempt.outcome, attempt.error, attempt.ended
+    if outcome == RUNNING and not alive:
+        # As `core` will have it on resume: the last sign of life is when it ended at the earliest.
+        outcome, error, ended = Outcome.KILLED, "its driver died", max(state.latest, attempt.saved)
+    if ended is not None:
+        # The journal may have heard of the end before, or without, the last checkpoints.
+        ended = max([ended, *(checkpoint.time for checkpoint in checkpoints)])
+    return AttemptReport(
+        number=attempt.number,
+        outcome=outcome,
+        started=attempt.started,
+        ended=ended,
+        checkpoints=checkpoints,
+        error=error,
+        log=f"{home}/{log_key(state.run, node.plan.name, attempt.number)}",
+        warnings=list(attempt.warnings),
+    )
+
+
+def _work(attempt: AttemptReport, hinted: float) -> tuple[float, float]:
+    """Seconds of an attempt's work up to its last checkpoint, and after it.
+
+    The clocks are those of driver and worker, which may differ by a little: never below zero.
+    `hinted` is when the journal has it that it saved last.
+    """
+    marks = [checkpoint.time for checkpoint in attempt.checkpoints if checkpoint.valid]
+    until = max([attempt.started, hinted, *marks])
+    return until - attempt.started, max(attempt.ended or 0.0, until) - until

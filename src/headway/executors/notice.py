@@ -1,0 +1,101 @@
+"""Being told to go: SIGTERM becomes `Preempted` in the body, once, and never in the midst of a frame."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType, TracebackType
+
+from headway.model.errors import Preempted
+
+_HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+class Notice:
+    """What a worker knows about its end.
+
+    Use it as a context manager around what SIGTERM may interrupt: there, the first SIGTERM raises
+    `Preempted` in the main thread; one that came before raises it on entry. Later ones change
+    nothing, so that a body can save in peace; who sent them waits for the grace period.
+    """
+
+    def __init__(self) -> None:
+        self._told = False
+        self._raised = False
+        self._listening = False
+        self._shields = 0
+
+    def install(self) -> None:
+        """Take over SIGTERM and SIGINT, and let in the signals that the keeper held back.
+
+        SIGINT does nothing: Ctrl-C is for the driver, which decides. It has a handler and is not
+        ignored, because what is ignored stays ignored in programs that the body starts.
+        """
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        signal.signal(signal.SIGINT, _nothing)
+        _let_go_at_fork()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
+
+    def _on_sigterm(self, _number: int, _frame: FrameType | None) -> None:
+        self._told = True
+        if self._shields == 0:
+            self._raise()
+
+    def _raise(self) -> None:
+        if self._told and self._listening and not self._raised:
+            self._raised = True
+            raise Preempted("the process was told to go (SIGTERM)")
+
+    def __enter__(self) -> None:
+        self._listening = True
+        self._raise()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._listening = False
+
+    @contextlib.contextmanager
+    def shield(self) -> Iterator[None]:
+        """Within it `Preempted` waits, to be raised at the end; for what must not be torn in two."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # nothing is raised in other threads
+            return
+        self._shields += 1
+        try:
+            yield
+        finally:
+            self._shields -= 1
+            if self._shields == 0:
+                self._raise()
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    pass
+
+
+def _let_go_at_fork() -> None:
+    """A process that the body forks is its own master: `Process.terminate()` must end it.
+
+    The signal is blocked meanwhile, because Python drops one that arrives right after the fork.
+    """
+    masks = threading.local()
+
+    def before() -> None:
+        masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+
+    def in_parent() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.before)
+
+    def in_child() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        in_parent()
+
+    os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)

@@ -1,0 +1,1 @@
+"""A fenced, append-only, checksummed log of records: journals and checkpoints are both one."""

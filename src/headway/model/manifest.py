@@ -1,0 +1,64 @@
+"""What a checkpoint's record says. Field names are part of the format: `docs/design/format.md`."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Chunk(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A piece of content: `length` bytes at `offset` of pack number `pack` of the manifest, whose
+    xxh3-128 is `hash`."""
+
+    hash: bytes
+    pack: int
+    offset: int
+    length: int
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A file, a directory or a part of a typed state inside a checkpoint.
+
+    Attributes:
+        name: relative path with `/` between its parts; valid UTF-8, no `.` or `..` parts. Of a
+            part: where it is in the state, for people.
+        kind: "file", "directory" or "part".
+        mode: permission bits.
+        size: bytes of a file.
+        data: the content itself when the checkpoint is small, else None.
+        chunks: the content in order when `data` is None.
+    """
+
+    name: str
+    kind: str
+    mode: int
+    size: int = 0
+    data: bytes | None = None
+    chunks: tuple[Chunk, ...] = ()
+
+
+class Manifest(msgspec.Struct, frozen=True, gc=False, tag_field="record", tag="checkpoint"):
+    """One whole checkpoint.
+
+    Attributes:
+        number: from 1 within the node.
+        attempt: the attempt that saved it.
+        inputs: digest of the inputs that it belongs to.
+        time: Unix seconds when it was saved, for people.
+        cost: seconds that saving took, up to this record.
+        kind: "bytes", "file", "directory" or "state": what `save` was given.
+        size: bytes of content in all.
+        entries: what was saved, parents before children.
+        packs: names of the packs that the chunks are in.
+        skeleton: of a typed state, its tree (`checkpoint.state`); its parts are the entries.
+    """
+
+    number: int
+    attempt: int
+    inputs: str
+    time: float
+    cost: float
+    kind: str
+    size: int
+    entries: tuple[Entry, ...]
+    packs: tuple[str, ...] = ()
+    skeleton: bytes | None = None

@@ -1,0 +1,98 @@
+"""Where a program is, and what one attempt is asked to do: what driver and worker tell each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Program(msgspec.Struct, frozen=True):
+    """Python code that defines tasks and workflows.
+
+    Attributes:
+        module: name to import it under (a file's stem, or a dotted module name).
+        path: absolute path of the file; "" for a module found on `sys.path`.
+        search: entries put at the front of `sys.path` before the import.
+        digest: SHA-256 (hex) of the program's source, to tell when code has changed.
+    """
+
+    module: str
+    path: str = ""
+    search: tuple[str, ...] = ()
+    digest: str = ""
+
+
+class AttemptSpec(msgspec.Struct, frozen=True):
+    """One attempt, complete: a worker needs nothing else.
+
+    Attributes:
+        home: URL or absolute path of the home.
+        run, node, attempt: which attempt this is (`attempt` counts from 0 within the node).
+        program: where the task's code is.
+        task: `module:qualname` of the task function, `module` being where it was defined.
+        inputs: parameter name -> encoded value (`engine.values`).
+        inputs_digest: digest of `inputs`; checkpoints of other inputs are never loaded.
+        log: absolute path of the file that takes the attempt's output.
+        retries_left: failures that may still be retried after this attempt.
+    """
+
+    home: str
+    run: str
+    node: str
+    attempt: int
+    program: Program
+    task: str
+    inputs: dict[str, Any]
+    inputs_digest: str
+    log: str
+    retries_left: int = 0
+
+
+class Saved(msgspec.Struct, frozen=True, tag_field="message_kind", tag="saved"):
+    """Worker -> driver: a checkpoint is durable. `size` is in bytes, `time` in Unix seconds."""
+
+    number: int
+    size: int
+    time: float
+
+
+class Warned(msgspec.Struct, frozen=True, tag_field="message_kind", tag="warned"):
+    """Worker -> driver: something a person should know (an unreadable checkpoint was skipped)."""
+
+    kind: str
+    message: str
+
+
+class Started(msgspec.Struct, frozen=True, tag_field="message_kind", tag="started"):
+    """Worker -> driver: the body is about to run in process `pid`."""
+
+    pid: int
+
+
+class Returned(msgspec.Struct, frozen=True, tag_field="message_kind", tag="returned"):
+    """Worker -> driver: the body returned; `outputs` maps output names to encoded values.
+
+    `clean` says that the process may serve another attempt.
+    """
+
+    outputs: dict[str, Any]
+    clean: bool
+
+
+class Raised(msgspec.Struct, frozen=True, tag_field="message_kind", tag="raised"):
+    """Worker -> driver: the body raised. `kind` is a value of `Outcome`."""
+
+    kind: str
+    type: str
+    message: str
+    traceback: str
+
+
+class Died(msgspec.Struct, frozen=True, tag_field="message_kind", tag="died"):
+    """The process ended without a word: exit code >= 0, or -signal number."""
+
+    code: int
+
+
+Message = Saved | Warned | Started | Returned | Raised | Died

@@ -1,0 +1,70 @@
+"""What people and scripts are shown of a run: the shape of `--json` output. Times are Unix seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class CheckpointReport(msgspec.Struct, frozen=True):
+    """One checkpoint of a node, as `show` and `checkpoint.history()` list it; `size` in bytes."""
+
+    number: int
+    attempt: int
+    time: float
+    size: int
+    kind: str
+    valid: bool = True
+
+
+class AttemptReport(msgspec.Struct, frozen=True):
+    """One attempt; `outcome` is "running" while it runs. `checkpoints` are those it saved."""
+
+    number: int
+    outcome: str
+    started: float
+    ended: float | None
+    checkpoints: list[CheckpointReport]
+    error: str = ""
+    log: str = ""
+    warnings: list[str] = []
+
+
+class NodeReport(msgspec.Struct, frozen=True):
+    """One node. `saved` and `lost` are seconds of work of its ended, unsuccessful attempts: up to
+    the last checkpoint, and after it."""
+
+    name: str
+    status: str
+    attempts: list[AttemptReport]
+    saved: float = 0.0
+    lost: float = 0.0
+
+
+class RunReport(msgspec.Struct, frozen=True):
+    """One run, whole. `result` is the decoded value in JSON-able form, or None."""
+
+    run: str
+    entity: str
+    status: str
+    result: Any
+    nodes: list[NodeReport]
+    started: float
+    ended: float | None
+    error: str = ""
+    notes: list[str] = []
+
+
+class RunSummary(msgspec.Struct, frozen=True):
+    """A line of `headway runs`."""
+
+    run: str
+    entity: str
+    status: str
+    started: float
+    ended: float | None
+    nodes: int
+    finished: int
+    attempts: int
+    error: str = ""

@@ -1,0 +1,180 @@
+"""What the engine needs from outside: a place to keep bytes, something that runs attempts, a clock.
+
+Everything concrete (disks, buckets, processes, clusters) stands behind these protocols and is named
+in `compose.py` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from headway.model.errors import StorageError
+from headway.model.program import AttemptSpec, Message
+
+
+class KeyExists(StorageError):
+    """Exclusive creation lost: something is there already. Part of the protocol, not a fault."""
+
+
+class KeyMissing(StorageError):
+    """Proven absence: the store answered, and there is nothing under that key."""
+
+
+class LogWriter(Protocol):
+    """An append-only byte string that this writer, and nobody else, created."""
+
+    @property
+    def room(self) -> int:
+        """Bytes that can still be appended."""
+        ...
+
+    def append(self, data: bytes) -> None:
+        """Add `data` at the end; durable on return.
+
+        Raises:
+            StorageError: the bytes may be absent, torn or whole; the caller must not append here
+                again (a failed fsync is never retried).
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the handle. Never raises, changes nothing in the store."""
+        ...
+
+
+class PackWriter(Protocol):
+    """A file of chunk data, written once from front to back."""
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Add `data`; returns the offset at which it begins."""
+        ...
+
+    def commit(self) -> None:
+        """Make everything written durable, its name included. Call once, last."""
+        ...
+
+    def abort(self) -> None:
+        """Give the space back. Never raises."""
+        ...
+
+
+class Storage(Protocol):
+    """A place that keeps bytes under keys (`runs/x/ledger/…`: `/`-separated, below the home).
+
+    Every method raises `StorageError` subclasses and nothing else of its own; absence is `KeyMissing`
+    and is raised only when the store said so.
+    """
+
+    @property
+    def url(self) -> str:
+        """Where this store is, for messages and for workers to open it again."""
+        ...
+
+    @property
+    def trusted(self) -> bool:
+        """Whether only this user can have written here, so that pickles may be loaded."""
+        ...
+
+    def create(self, key: str, data: bytes) -> None:
+        """Create `key` with exactly `data`: whole or absent, durable on return.
+
+        Raises:
+            KeyExists: there is something under `key`; it is unchanged.
+        """
+        ...
+
+    def read(self, key: str) -> bytes:
+        """The bytes under `key`."""
+        ...
+
+    def read_range(self, key: str, offset: int, length: int) -> bytes:
+        """`length` bytes from `offset`; fewer only at the end of what is stored."""
+        ...
+
+    def list(self, prefix: str) -> list[str]:
+        """Names directly below `prefix` (no recursion), sorted; [] when there is nothing."""
+        ...
+
+    def delete(self, prefix: str) -> None:
+        """Remove `prefix` and everything below it; nothing there is no error."""
+        ...
+
+    def create_log(self, key: str, head: bytes, room: int) -> LogWriter:
+        """Create an appendable log that begins with `head`, exclusively; durable on return.
+
+        Args:
+            key: where.
+            head: its first bytes, there from the first instant the log is visible.
+            room: bytes that can be appended after `head` without growing the log.
+
+        Raises:
+            KeyExists: somebody else created it first.
+        """
+        ...
+
+    def settle(self, key: str, offset: int, data: bytes) -> None:
+        """Make bytes of a log durable that were read from it at `offset`, whatever became of the
+        writer that appended them: it may have died before its fsync, or after one that failed."""
+        ...
+
+    def has(self, key: str) -> bool:
+        """Whether `key` exists. Sees every creation that returned before the call began."""
+        ...
+
+    def create_pack(self, key: str) -> PackWriter:
+        """Begin a pack file under a key that does not exist yet."""
+        ...
+
+
+AttemptKey = tuple[str, int]
+"""(node, attempt) within the run that an executor serves."""
+
+
+class Executor(Protocol):
+    """Where attempts run. One executor serves one driver."""
+
+    @property
+    def slots(self) -> int:
+        """How many attempts run at once."""
+        ...
+
+    def submit(self, spec: AttemptSpec) -> None:
+        """Start an attempt in a process of its own. Its messages come from `poll`."""
+        ...
+
+    def stop(self, key: AttemptKey, grace: float) -> None:
+        """Ask an attempt to leave (SIGTERM); kill its process group after `grace` seconds.
+
+        Returns at once; the end arrives as a message. `grace` 0 kills at once.
+        """
+        ...
+
+    def poll(self, timeout: float | None) -> Sequence[tuple[AttemptKey, Message]]:
+        """Messages that arrived, in order per attempt, waiting up to `timeout` seconds for the first
+        (None: for ever). The last message of an attempt is `Returned`, `Raised` or `Died`, once; when
+        it has arrived, no process of that attempt is left.
+
+        May return [] early, for example after `wake`.
+        """
+        ...
+
+    def wake(self) -> None:
+        """Make a `poll` in progress return. Safe from a signal handler or another thread."""
+        ...
+
+    def close(self) -> None:
+        """Kill whatever runs and release everything. Idempotent."""
+        ...
+
+
+class Clock(Protocol):
+    """Time, so that tests and the simulator can own it."""
+
+    def time(self) -> float:
+        """Wall-clock seconds since the Unix epoch, for people."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back, for durations."""
+        ...

@@ -1,0 +1,48 @@
+"""A checkpoint outside of any run: for Airflow, Kubernetes, Slurm, Ray Train or a plain cron job."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+
+from headway import compose
+from headway.checkpoint.handle import Checkpoint
+from headway.model.errors import InputError
+from headway.model.ids import node_key
+from headway.model.program import Warned
+
+
+@contextlib.contextmanager
+def open_checkpoint(url: str) -> Iterator[Checkpoint]:
+    """Open the state of a lineage by name, or begin one. Use it in a `with` statement.
+
+    It is the same object as `current_context().checkpoint`. Opening takes the lineage over: whoever
+    opened it before, and may still run somewhere, gets `CheckpointFenced` at its next save.
+
+    Args:
+        url: a home, `/`, and the lineage's name: `/mnt/disk/headway/nightly-crawl`. The home is
+            made when it is not there. Names have letters, digits and `_ . - [ ]`.
+
+    Raises:
+        InputError: `url` has no name in it, or one that cannot be a file's.
+        CheckpointCorrupt: there were checkpoints, and none of them can be read.
+        StorageError: the home could not be made, read or written.
+
+    A checkpoint that fails its checks is skipped for an older one, with a `RuntimeWarning`.
+    """
+    home, _, name = url.rstrip("/").rpartition("/")
+    if not home or not name or node_key(name) != name:
+        raise InputError(
+            f"{url!r} is not the place of a checkpoint. Give a home and a name of letters, digits, "
+            "`_`, `.` and `-`: open_checkpoint('/mnt/disk/headway/nightly-crawl')."
+        )
+    storage = compose.open_storage(home, create=True)
+    checkpoint = Checkpoint(storage, f"lineages/{name}", on_warning=_warn)
+    with contextlib.closing(checkpoint):
+        checkpoint.history()  # claims a term
+        yield checkpoint
+
+
+def _warn(warned: Warned) -> None:
+    warnings.warn(warned.message, RuntimeWarning, stacklevel=2)

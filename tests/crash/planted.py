@@ -1,0 +1,51 @@
+"""Bugs planted into a child before it saves: the power-loss test has to catch each of them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from headway.storage import local
+
+
+def _no_flush(_: Any) -> None:
+    """Says that it is durable, and did nothing."""
+
+
+def log_flush_dropped() -> None:
+    """An append returns without `fdatasync`."""
+    _only_in_storage(fdatasync=_no_flush)
+
+
+def file_flush_dropped() -> None:
+    """New logs and packs are named, and their directories flushed, before they are durable."""
+
+    def fsync(fd: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{fd}"):
+            os.fsync(fd)
+
+    _only_in_storage(fsync=fsync)
+
+
+def directory_flush_dropped() -> None:
+    """The names of new files and directories are not made durable."""
+    vars(local)["_sync_directory"] = _no_flush
+
+
+def record_before_pack() -> None:
+    """A pack is only flushed when the attempt ends: long after the record that names it."""
+    vars(local)["_LocalPack"] = type("_LocalPack", (local._LocalPack,), {"commit": _flush})
+
+
+def _flush(pack: Any) -> None:
+    pack._flush()
+
+
+def _only_in_storage(**replaced: Any) -> None:
+    """Replace functions of `os`, as `storage.local` sees it and nobody else."""
+
+    class Os:
+        def __getattr__(self, name: str) -> Any:
+            return replaced.get(name) or getattr(os, name)
+
+    vars(local)["os"] = Os()

@@ -1,0 +1,226 @@
+"""The power fails at any instant: what a filesystem may have kept, and what headway makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.crash.actors import Violation
+from tests.crash.jobs import Judge, Plan, run_all
+from tests.crash.mutants import Edit, Mutant, planted, real
+
+
+@pytest.mark.timeout(600)  # under coverage, on a busy machine
+def test_no_power_loss_loses_what_was_acknowledged(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    judge = Judge(real())
+    run_all(judge.code, tmp_path / "home", judge, Plan(most=256))
+    record_property("states", judge.homes)
+    print(f"{judge.homes} homes after a power loss, {judge.different} different")
+    assert judge.homes > 100_000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_no_power_loss_of_a_million_does(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    judge = Judge(real())
+    run_all(judge.code, tmp_path / "home", judge, Plan(most=4096, pairs=3))
+    record_property("states", judge.homes)
+    print(f"{judge.homes} homes after a power loss, {judge.different} different")
+    assert judge.homes > 1_000_000
+
+
+MUTANTS = [
+    Mutant(
+        "a new file is not flushed",
+        (
+            Edit(
+                "local",
+                "                os.fsync(fd)\n                try:\n",
+                "                try:\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a new file's directory is not flushed",
+        (
+            Edit(
+                "local",
+                "                _sync_directory(path.parent)\n                born = True\n",
+                "                born = True\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a new directory's parent is not flushed",
+        (Edit("local", "            _sync_directory(step.parent)\n", ""),),
+    ),
+    Mutant(
+        "a directory that somebody else made is taken for durable",
+        (
+            Edit(
+                "local",
+                "            with contextlib.suppress(FileExistsError):\n"
+                "                step.mkdir(mode=0o755)\n"
+                "            _sync_directory(step.parent)\n",
+                "            with contextlib.suppress(FileExistsError):\n"
+                "                step.mkdir(mode=0o755)\n"
+                "                _sync_directory(step.parent)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a new file is linked before it is flushed",
+        (
+            Edit(
+                "local",
+                "                os.fsync(fd)\n                try:\n",
+                "                try:\n",
+            ),
+            Edit(
+                "local",
+                "                _sync_directory(path.parent)\n                born = True\n",
+                "                os.fsync(fd)\n"
+                "                _sync_directory(path.parent)\n                born = True\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a new file is written in place",
+        (
+            Edit(
+                "local",
+                'temporary = path.parent / f"{_HIDDEN}{secrets.token_hex(8)}"',
+                "temporary = path",
+            ),
+            Edit("local", "os.link(temporary, path)", "pass"),
+            Edit("local", "temporary.unlink()", "pass"),
+        ),
+    ),
+    Mutant(
+        "an append is not flushed",
+        (
+            Edit(
+                "local",
+                "            _write_all(self._fd, data, self._position)\n"
+                "            os.fdatasync(self._fd)\n",
+                "            _write_all(self._fd, data, self._position)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "an append is flushed before it is written",
+        (
+            Edit(
+                "local",
+                "            _write_all(self._fd, data, self._position)\n"
+                "            os.fdatasync(self._fd)\n",
+                "            os.fdatasync(self._fd)\n"
+                "            _write_all(self._fd, data, self._position)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a flush that failed is tried again",
+        (
+            Edit(
+                "local",
+                "            _write_all(self._fd, data, self._position)\n"
+                "            os.fdatasync(self._fd)\n",
+                "            _write_all(self._fd, data, self._position)\n"
+                "            try:\n"
+                "                os.fdatasync(self._fd)\n"
+                "            except OSError:\n"
+                "                os.fdatasync(self._fd)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a log grows as it is written",
+        (Edit("local", "_write_all(fd, head + bytes(room), 0)", "_write_all(fd, head, 0)"),),
+    ),
+    Mutant(
+        "a pack is not flushed",
+        (Edit("local", "            os.fsync(self._fd)\n            _sync", "            _sync"),),
+    ),
+    Mutant(
+        "a pack's directory is not flushed",
+        (
+            Edit(
+                "local",
+                "            os.fsync(self._fd)\n            _sync_directory(self._path.parent)\n",
+                "            os.fsync(self._fd)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a pack is flushed before its last piece is written",
+        (
+            Edit(
+                "local",
+                "            self._flush()\n            os.fsync(self._fd)\n",
+                "            os.fsync(self._fd)\n            self._flush()\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "what was read is not settled",
+        (Edit("write", "storage.settle(key, chain.last.start, chain.last.raw)", "pass"),),
+    ),
+    Mutant(
+        "settling does not flush",
+        (
+            Edit(
+                "local",
+                "                _write_all(fd, data, offset)\n                os.fdatasync(fd)\n",
+                "                _write_all(fd, data, offset)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "settling flushes and does not write",
+        (
+            Edit(
+                "local",
+                "                _write_all(fd, data, offset)\n                os.fdatasync(fd)\n",
+                "                os.fdatasync(fd)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a record is acknowledged without looking at its payload",
+        (
+            Edit(
+                "record",
+                "whole = len(payload) == header.length and xxh3_128_digest(payload) == header.hash",
+                "whole = len(payload) == header.length",
+            ),
+        ),
+    ),
+    Mutant(
+        "a torn record is taken for damage",
+        (
+            Edit(
+                "record",
+                "        if data.count(0, start, stop) == stop - start:\n",
+                "        if False:\n",
+            ),
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+def test_each_flush_is_needed(mutant: Mutant, tmp_path: Path) -> None:
+    with planted(mutant) as code, pytest.raises(Violation):
+        run_all(code, tmp_path / "home", Judge(code), Plan(most=24))
+
+
+def test_a_record_before_its_pack_is_found_out(tmp_path: Path) -> None:
+    judge = Judge(real())
+    with pytest.raises(Violation, match="names a pack that is not there"):
+        run_all(judge.code, tmp_path / "home", judge, Plan(most=24, record_first=True))

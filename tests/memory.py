@@ -1,0 +1,145 @@
+"""A home in memory, faithful to `headway.ports.Storage`: for tests that do not need a disk."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+from headway.model.errors import InputError, StorageError
+from headway.ports import KeyExists, KeyMissing, LogWriter, PackWriter
+
+
+class MemoryStorage:
+    """Bytes under keys, safe to use from several threads.
+
+    Creation is exclusive, a log has its head from the first instant and a fixed room that reads as
+    zeros, and a pack can be seen half-written, as on a disk.
+
+    Attributes:
+        objects: what is stored; tests may look at it and damage it.
+        trusted: what `Storage.trusted` says.
+        calls: (method, key) of every call so far.
+    """
+
+    def __init__(self, url: str = "memory:test", *, trusted: bool = True) -> None:
+        self.url = url
+        self.trusted = trusted
+        self.objects: dict[str, bytearray] = {}
+        self.calls: list[tuple[str, str]] = []
+        self.lock = threading.RLock()
+
+    def create(self, key: str, data: bytes) -> None:
+        """See `Storage.create`."""
+        with self._at("create", key):
+            self._new(key, bytes(data))
+
+    def read(self, key: str) -> bytes:
+        """See `Storage.read`."""
+        with self._at("read", key):
+            return bytes(self._there(key))
+
+    def read_range(self, key: str, offset: int, length: int) -> bytes:
+        """See `Storage.read_range`."""
+        with self._at("read_range", key):
+            return bytes(self._there(key)[offset : offset + length])
+
+    def list(self, prefix: str) -> list[str]:
+        """See `Storage.list`."""
+        with self._at("list", prefix or "root"):
+            start = f"{prefix}/" if prefix else ""
+            below = (key[len(start) :] for key in self.objects if key.startswith(start))
+            return sorted({name.partition("/")[0] for name in below})
+
+    def delete(self, prefix: str) -> None:
+        """See `Storage.delete`."""
+        with self._at("delete", prefix):
+            for key in [*self.objects]:
+                if key == prefix or key.startswith(f"{prefix}/"):
+                    del self.objects[key]
+
+    def has(self, key: str) -> bool:
+        """See `Storage.has`."""
+        with self._at("has", key):
+            return key in self.objects
+
+    def create_log(self, key: str, head: bytes, room: int) -> LogWriter:
+        """See `Storage.create_log`."""
+        with self._at("create_log", key):
+            self._new(key, head + bytes(room))
+            return _Log(self, key, len(head), room)
+
+    def create_pack(self, key: str) -> PackWriter:
+        """See `Storage.create_pack`."""
+        with self._at("create_pack", key):
+            self._new(key, b"")
+            return _Pack(self, key)
+
+    def settle(self, key: str, offset: int, data: bytes) -> None:
+        """See `Storage.settle`: what can be read from memory is there; other bytes are a mistake."""
+        with self._at("settle", key):
+            assert self._there(key)[offset : offset + len(data)] == data
+
+    def _at(self, method: str, key: str) -> threading.RLock:
+        if not all(part not in {"", ".", ".."} for part in key.split("/")):
+            raise InputError(f"{key!r} is not a key")
+        with self.lock:
+            self.calls.append((method, key))
+        return self.lock
+
+    def _there(self, key: str) -> bytearray:
+        try:
+            return self.objects[key]
+        except KeyError:
+            raise KeyMissing(f"there is no {key}") from None
+
+    def _new(self, key: str, data: bytes) -> None:
+        parts = key.split("/")
+        for above in itertools.accumulate(parts[:-1], lambda a, b: f"{a}/{b}"):
+            if above in self.objects:  # on a disk a file cannot have anything below it
+                raise StorageError(f"{above} is no directory")
+        if key in self.objects or any(other.startswith(f"{key}/") for other in self.objects):
+            raise KeyExists(f"{key} exists already")
+        self.objects[key] = bytearray(data)
+
+
+class _Log:
+    def __init__(self, storage: MemoryStorage, key: str, position: int, room: int) -> None:
+        self._storage = storage
+        self._key = key
+        self._position = position
+        self.room = room
+
+    def append(self, data: bytes) -> None:
+        if len(data) > self.room:
+            raise ValueError(f"{len(data)} bytes do not fit into the {self.room} left in a log")
+        with self._storage._at("append", self._key):
+            # A log that was deleted is still open here, as on a disk: the bytes go nowhere.
+            kept = self._storage.objects.get(self._key, bytearray(self._position + self.room))
+            kept[self._position : self._position + len(data)] = data
+        self._position += len(data)
+        self.room -= len(data)
+
+    def close(self) -> None:
+        pass
+
+
+class _Pack:
+    def __init__(self, storage: MemoryStorage, key: str) -> None:
+        self._storage = storage
+        self._key = key
+        self._size = 0
+
+    def write(self, data: bytes | memoryview) -> int:
+        at = self._size
+        with self._storage._at("write", self._key):
+            self._storage.objects.get(self._key, bytearray()).extend(memoryview(data).cast("B"))
+        self._size += memoryview(data).nbytes
+        return at
+
+    def commit(self) -> None:
+        with self._storage._at("commit", self._key):
+            self._storage._there(self._key)
+
+    def abort(self) -> None:
+        with self._storage._at("abort", self._key):
+            self._storage.objects.pop(self._key, None)

@@ -1,0 +1,116 @@
+"""SIGTERM becomes `Preempted`: once, in the main thread, and not in the midst of something."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from headway.executors.notice import Notice
+from headway.model.errors import Preempted
+
+
+@pytest.fixture
+def notice() -> Iterator[Notice]:
+    """With SIGTERM's handler only: what `install` does besides would outlive the test. The executor's
+    contract has the rest."""
+    notice = Notice()
+    before = signal.signal(signal.SIGTERM, notice._on_sigterm)
+    yield notice
+    signal.signal(signal.SIGTERM, before)
+
+
+def tell() -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
+def test_it_is_raised_where_it_may_interrupt(notice: Notice) -> None:
+    with pytest.raises(Preempted, match="SIGTERM"), notice:
+        tell()
+
+
+def test_it_is_not_raised_elsewhere(notice: Notice) -> None:
+    with notice:
+        pass
+    tell()
+
+
+def test_what_came_before_is_raised_on_entry(notice: Notice) -> None:
+    tell()
+    ran = False
+    with pytest.raises(Preempted), notice:
+        ran = True
+    assert not ran
+
+
+def test_it_is_raised_once(notice: Notice) -> None:
+    with notice:
+        with pytest.raises(Preempted):
+            tell()
+        tell()
+        with notice.shield():
+            tell()
+
+
+def test_a_shield_holds_it_back_to_its_end(notice: Notice) -> None:
+    done = []
+
+    def shielded() -> None:
+        with notice.shield():
+            tell()
+            done.append("all of it")
+
+    with notice, pytest.raises(Preempted):
+        shielded()
+    assert done
+
+
+def test_shields_nest(notice: Notice) -> None:
+    done = []
+
+    def shielded() -> None:
+        with notice.shield():
+            with notice.shield():
+                tell()
+            done.append("all of it")
+
+    with notice, pytest.raises(Preempted):
+        shielded()
+    assert done
+
+
+def test_a_shield_outside_holds_back_nothing_and_raises_nothing(notice: Notice) -> None:
+    with notice.shield():
+        tell()
+
+
+def test_an_error_under_a_shield_gives_way_to_the_request(notice: Notice) -> None:
+    def fails() -> None:
+        with notice.shield():
+            tell()
+            raise OSError("the channel is gone")
+
+    with pytest.raises(Preempted) as caught, notice:
+        fails()
+    assert isinstance(caught.value.__context__, OSError)
+
+
+def test_shields_of_other_threads_hold_back_nothing(notice: Notice) -> None:
+    shielded, over = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with notice.shield():
+            shielded.set()
+            over.wait()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    shielded.wait()
+    try:
+        with pytest.raises(Preempted), notice:
+            tell()
+    finally:
+        over.set()
+        thread.join()

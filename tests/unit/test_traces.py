@@ -1,0 +1,50 @@
+"""What is compared to tell a clean worker from a used one; the kinds of traces are in the contract."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from headway.executors import output
+from headway.executors.traces import traces
+
+
+def test_nothing_done_is_nothing_changed() -> None:
+    assert traces() == traces()
+
+
+def test_a_removed_working_directory_is_a_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    before = traces()
+    (tmp_path / "gone").rmdir()
+    assert traces() != before
+
+
+def test_a_replaced_stream_is_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = traces()
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert traces() != before
+
+
+def test_a_descriptor_that_is_not_there_is_replaced_by_nowhere() -> None:
+    fd = output._copy(100_000)
+    assert os.readlink(f"/proc/self/fd/{fd}") == os.devnull
+    os.close(fd)
+
+
+def test_flush_survives_streams_that_are_closed_missing_or_something_else() -> None:
+    code = (
+        "import os, sys; from headway.executors.output import flush; "
+        "sys.stdout.write('kept'); sys.stdout = None; sys.stderr = object(); flush(); "
+        "sys.__stdout__.close(); flush(); os._exit(0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout == b"kept"
