@@ -26,7 +26,7 @@ frameworks: $(READY) ## the tests that need PyTorch, which this installs
 	$(PYTEST) -m frameworks --strict-markers
 
 crash: $(READY) ## the long sweeps: every instant, every fault
-	$(PYTEST) -n 2 --dist loadfile -m slow --timeout 3600
+	HEADWAY_EXAMPLES=30 $(PYTEST) -n 2 --dist loadfile -m "slow or hypothesis" --timeout 3600
 
 lint: $(READY) ## ruff, mypy --strict, and the floors
 	$(BIN)/ruff check .

@@ -61,13 +61,17 @@ class DriverSweep:
         self._runs = 0
 
     def runs(self) -> Runs:
-        self._runs += 1
-        runs = Runs(self.nursery, self.place / f"{self._runs}", n=3)
-        if self.resumes:
+        while True:
+            self._runs += 1
+            runs = Runs(self.nursery, self.place / f"{self._runs}", n=3)
+            if not self.resumes:
+                return runs
             first = runs.driver()
-            assert run_traced(first, self.log, "pwrite64:signal=SIGKILL:when=9") == KILLED
+            code = run_traced(first, self.log, "pwrite64:signal=SIGKILL:when=9")
+            assert code in {0, KILLED}, first.said()
             assert not survivors(first.mark)
-        return runs
+            if code == KILLED:  # else more was written in one batch than usual, and it ended
+                return runs
 
     def points(self) -> list[tuple[str, int]]:
         runs = self.runs()
@@ -148,7 +152,7 @@ def test_deleting_a_run_is_all_or_nothing(nursery: Nursery, tmp_path: Path) -> N
             continue
         name, n = where[point]
         code = run_traced(child, log, f"{name}:signal=SIGKILL:when={n}")
-        assert code == KILLED, (name, n, child.said())
+        assert code == KILLED, (name, n, child.said())  # nothing of a delete depends on timing
         struck += 1
         opened = runtime.open_home(home)
         if runtime.runs(opened):

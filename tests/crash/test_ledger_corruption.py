@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from tests.crash.damaged import (
     PREFIX,
@@ -21,6 +21,7 @@ from tests.crash.damaged import (
     stored,
 )
 from tests.crash.mutants import Edit, Mutant, planted
+from tests.drawing import drawn
 from tests.memory import MemoryStorage
 from xxhash import xxh3_64_digest
 
@@ -227,7 +228,7 @@ def test_a_fenced_record_shows_up_only_with_the_news_that_newer_terms_are_damage
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@drawn(400, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_happens_to_the_files_no_wrong_record_is_read(draw: random.Random) -> None:
     logs = _battered(draw, LOGS)
     go_on(logs, look(logs, GOOD, complete=False))
@@ -243,7 +244,7 @@ def test_whatever_happens_to_the_files_a_hundred_thousand_times() -> None:
 
 
 @given(st.binary(max_size=2000), st.integers(0, 5))
-@settings(max_examples=300, deadline=None)
+@drawn(300)
 def test_garbage_in_a_logs_place_is_never_read(data: bytes, which: int) -> None:
     key = term_key(PREFIX, which + 1)
     look({**LOGS, key: data}, GOOD)

@@ -21,6 +21,9 @@ from tests.crash.mounts import Disk, disk
 from tests.crash.nursery import Nursery, survivors
 from tests.crash.tracing import log_of, needs_strace, points, run_traced, sample
 
+from headway.engine.journal import read_journal
+from headway.model.events import RunEnded
+
 pytestmark = [pytest.mark.root, needs_strace]
 
 ATTEMPT = "tests.crash.bodies:attempt"
@@ -65,7 +68,11 @@ class PowerLoss:
     def strike(self, name: str, n: int) -> None:
         """The process stops dead before that call, and the power with it."""
         case, code = self._attempt(f"{name}:signal=SIGKILL:when={n}")
-        assert code == KILLED, (name, n)
+        if code == 0:
+            case.judge()  # this time the call did not come: no kill, no point
+            case.clear()
+            return
+        assert code == KILLED, (name, n, code)
         self.disk.fail()
         self.disk.power_cycle()
         self.failures += 1
@@ -123,16 +130,17 @@ def test_what_was_acknowledged_survives(
     nursery: Nursery, tmp_path: Path, plugged: Disk, every: int
 ) -> None:
     plans = [STANDARD] if every > 1 else [STANDARD, *map(random_plan, range(9000, 9020))]
-    total = 0
+    total = aimed = 0
     for index, plan in enumerate(plans):
         plugged.format()
         loss = PowerLoss(nursery, tmp_path / f"plan-{index}", plugged, plan)
         loss.place.mkdir()
-        for point in sample(loss.points(), every):
+        where = sample(loss.points(), every)
+        for point in where:
             loss.strike(*point)
-        total += loss.failures
-    assert total > 15
-    print(f"power loss: {total} failures, nothing acknowledged was lost")
+        total, aimed = total + loss.failures, aimed + len(where)
+    assert total > 15 and total >= aimed * 0.9
+    print(f"power loss: {total} failures at {aimed} points, nothing acknowledged was lost")
 
 
 def test_under_a_process_that_saves(nursery: Nursery, tmp_path: Path, plugged: Disk) -> None:
@@ -182,16 +190,23 @@ class TestRuns:
             first = Runs(nursery, tmp_path / "0", n=2, home=plugged.root / "h0")
             assert run_traced(first.driver(), log) == 0
             where = points(log_of(log), first.home)[every // 2 :: every]
+            struck = 0
             for number, (name, n) in enumerate(where, start=1):
                 runs = Runs(nursery, tmp_path / f"{number}", n=2, home=plugged.root / f"h{number}")
                 driver = runs.driver()
-                assert run_traced(driver, log, f"{name}:signal=SIGKILL:when={n}") == KILLED
+                code = run_traced(driver, log, f"{name}:signal=SIGKILL:when={n}")
+                if code == 0:
+                    runs.judge()  # how often it looks depends on timing: no kill, no point
+                    continue
+                assert code == KILLED, (name, n, code, driver.said())
+                struck += 1
                 plugged.fail()
                 assert not survivors(driver.mark)
                 plugged.power_cycle()
                 runs.finish()
                 runs.judge()
-            print(f"power loss: {len(where)} failures under a driver, nothing was lost")
+            assert struck >= len(where) * 0.7
+            print(f"power loss: {struck} failures under a driver, nothing was lost")
 
     def test_an_end_that_was_reported_is_still_the_end(
         self, nursery: Nursery, tmp_path: Path, plugged: Disk
@@ -202,8 +217,14 @@ class TestRuns:
         undisturbed = Runs(nursery, tmp_path / "a", n=1, home=plugged.root / "a")
         assert run_traced(undisturbed.driver(), log) == 0
         n = sum(name == "fdatasync" for name, _ in points(log_of(log), undisturbed.home))
-        runs = Runs(nursery, tmp_path / "b", n=1, home=plugged.root / "b")
-        assert run_traced(runs.driver(), log, f"fdatasync:signal=SIGKILL:when={n}") == KILLED
+        for number in range(20):
+            runs = Runs(nursery, tmp_path / f"b{number}", n=1, home=plugged.root / f"b{number}")
+            code = run_traced(runs.driver(), log, f"fdatasync:signal=SIGKILL:when={n}")
+            written = read_journal(runs.storage(), runs.run_id() or "")[0]
+            if code == KILLED and isinstance(written[-1], RunEnded):
+                break  # what is written in one batch depends on timing, so it may take some tries
+        else:
+            raise AssertionError("no driver was killed between the write of its end and the flush")
         runs.finish()
         starts = runs.starts()
         plugged.fail()

@@ -13,7 +13,8 @@ import hypothesis.strategies as st
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from tests.drawing import drawn
 
 from headway.checkpoint.handle import Checkpoint
 from headway.checkpoint.state import Flattened, put_into, rebuild
@@ -74,7 +75,7 @@ trees = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@drawn(200)
 @given(st.dictionaries(st.text(), trees, max_size=4))
 def test_any_tree_comes_back(state: dict[str, Any]) -> None:
     assert same(there_and_back(state), state)

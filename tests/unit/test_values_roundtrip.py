@@ -11,15 +11,16 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from tests.drawing import drawn
 from tests.memory import MemoryStorage
 
 from headway.engine.types import assignable, check, describe
 from headway.engine.values import Values, digest
 
-FEW = settings(max_examples=60, deadline=None)
+FEW = drawn(60)
 
 
 class Colour(enum.Enum):
