@@ -34,7 +34,7 @@ from headway.executors.traces import traces
 from headway.executors.wire import Kind, receive_frame, send_frame
 from headway.model.errors import DefinitionError, HeadwayError
 from headway.model.outcome import Outcome
-from headway.model.program import AttemptSpec, Message, Raised, Returned, Started
+from headway.model.program import AttemptSpec, Message, Program, Raised, Returned
 from headway.ports import Storage
 
 
@@ -80,6 +80,15 @@ def _storage(home: str) -> Storage:
     return compose.open_storage(home)
 
 
+@functools.lru_cache(maxsize=64)
+def _task(name: str, program: Program) -> Task[..., Any]:
+    """A task of the program, looked up once by a worker that serves many attempts."""
+    task = find_entity(name, program)
+    if not isinstance(task, Task):
+        raise DefinitionError(f"{name} is no task; decorate it with @task.")
+    return task
+
+
 def attempt(
     spec: AttemptSpec,
     send: Callable[[Message], None],
@@ -90,7 +99,7 @@ def attempt(
 
     Args:
         spec: what to run.
-        send: takes `Started`, `Saved` and `Warned`, from any thread.
+        send: takes `Saved` and `Warned`, from any thread.
         notice: says when the process was told to go.
         scratch: directory for copies of files; None is the system's place for such.
 
@@ -102,9 +111,7 @@ def attempt(
         with notice:
             _set_environment(spec)
             storage = _storage(spec.home)
-            task = find_entity(spec.task, spec.program)
-            if not isinstance(task, Task):
-                raise DefinitionError(f"{spec.task} is no task; decorate it with @task.")
+            task = _task(spec.task, spec.program)
             checkpoint = Checkpoint(
                 storage,
                 node_prefix(spec.run, spec.node),
@@ -117,7 +124,6 @@ def attempt(
             values = Values(storage, values_prefix(spec.run), scratch)
             context = Context(spec.run, spec.node, spec.attempt, spec.retries_left, checkpoint)
             before = traces()
-            send(Started(os.getpid()))
             outputs = _run(task, spec.inputs, values, context)
     except BaseException as error:  # noqa: BLE001  # whatever ends a body is reported, not raised
         return raised(error)

@@ -27,7 +27,6 @@ from headway.model.program import (
     Raised,
     Returned,
     Saved,
-    Started,
     Warned,
 )
 
@@ -108,10 +107,7 @@ def attempt(spec: AttemptSpec, notice: Notice | None = None) -> list[Message]:
 
 
 def test_it_starts_runs_and_returns(place: Path) -> None:
-    assert attempt(spec(place, "add", a=3)) == [
-        Started(os.getpid()),
-        Returned({"o0": 4}, clean=True),
-    ]
+    assert attempt(spec(place, "add", a=3)) == [Returned({"o0": 4}, clean=True)]
 
 
 def test_the_body_finds_its_attempt_in_the_environment(place: Path) -> None:
@@ -124,8 +120,7 @@ def test_the_body_finds_its_attempt_in_the_environment(place: Path) -> None:
 
 
 def test_checkpoints_are_told_and_end_with_the_attempt(place: Path) -> None:
-    started, saved, returned = attempt(spec(place, "save"))
-    assert isinstance(started, Started)
+    saved, returned = attempt(spec(place, "save"))
     assert isinstance(saved, Saved)
     assert (saved.number, saved.size) == (1, 5)
     assert isinstance(returned, Returned)
@@ -189,8 +184,7 @@ def notice() -> Iterator[Notice]:
 
 
 def test_sigterm_preempts_the_body(place: Path, notice: Notice) -> None:
-    started, raised = attempt(spec(place, "terminated"), notice)
-    assert isinstance(started, Started)
+    (raised,) = attempt(spec(place, "terminated"), notice)
     assert isinstance(raised, Raised)
     assert raised.kind == Outcome.PREEMPTED
     assert "in terminated" in raised.traceback

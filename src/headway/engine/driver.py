@@ -133,6 +133,7 @@ class Driver:
         self._announced = False
         self._killed = False
         self._tails = Tails()
+        self._tail_at = 0.0
 
     def run(self, opening: Sequence[Event]) -> RunState:
         """Record `opening` (`RunCreated`, `DriverStarted`, …), then drive.
@@ -274,7 +275,7 @@ class Driver:
         if self._riding:
             times.append(self._ride_until)
         if self._observer is not None and self._live:
-            times.append(now + _TAIL_EVERY)
+            times.append(self._tail_at)
         return max(0.0, min(times) - now)
 
     def _hear(self, key: AttemptKey, message: Message) -> None:
@@ -324,9 +325,12 @@ class Driver:
         )
 
     def _tail(self) -> None:
-        if self._observer is not None:
-            for key, data in self._tails.news():
-                self._observer.output(*key, data)
+        """Ten times a second: show what running attempts wrote."""
+        if self._observer is None or (now := self._clock.monotonic()) < self._tail_at:
+            return
+        self._tail_at = now + _TAIL_EVERY
+        for key, data in self._tails.news():
+            self._observer.output(*key, data)
 
     def _look(self) -> None:
         """Twice a second: are we still the newest driver (D5), and has the user cancelled?"""

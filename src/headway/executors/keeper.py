@@ -161,9 +161,9 @@ class _Keeper:
             except OSError as error:
                 self._report(_cannot_fork(error))
                 return
+            self._control.send(Kind.FORKED, b"%d" % worker.pid)
         worker.log = wanted.log
         worker.running = True
-        self._control.send(Kind.FORKED, b"%d" % worker.pid)
         worker.channel.send(Kind.ATTEMPT, payload)
 
     def _fork(self, program: Program) -> _Worker:
@@ -210,9 +210,9 @@ class _Keeper:
             if kind is Kind.NOTE:
                 self._control.send(kind, payload)
             elif kind is Kind.LAST_CLEAN and not worker.told:
-                _remove_if_empty(worker.log)
                 worker.running = False
                 self._control.send(kind, payload)
+                _remove_if_empty(worker.log)  # while the driver records the end
             else:
                 worker.answer = (Kind.LAST, payload)
                 _part(worker)

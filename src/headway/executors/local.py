@@ -21,7 +21,7 @@ from headway.executors import family
 from headway.executors.keeper import LINGER, Setup
 from headway.executors.wire import Channel, Garbled, Kind
 from headway.model.errors import HeadwayError
-from headway.model.program import AttemptSpec, Died, Message, Program, Returned
+from headway.model.program import AttemptSpec, Died, Message, Program, Returned, Started
 from headway.ports import AttemptKey
 
 _DECODER: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
@@ -44,6 +44,8 @@ class _Slot:
     program: Program | None = None
     """The program of the worker that is there; None when there is no worker."""
     worker: int | None = None
+    told: bool = False
+    """`Started` was heard of the attempt."""
 
 
 class LocalExecutor:
@@ -93,6 +95,9 @@ class LocalExecutor:
             if any(slot.key == key for slot in self._slots):
                 raise HeadwayError(f"attempt {spec.attempt} of {spec.node} is running already")
             slot = self._idle(spec.program) or self._start()
+            slot.told = False
+            if slot.worker is not None and slot.program == spec.program:
+                self._begun(slot, key)  # else the keeper will say which process it is
             slot.key = key
             slot.program = spec.program
             slot.channel.send(Kind.ATTEMPT, payload)
@@ -250,6 +255,8 @@ class LocalExecutor:
             slot.ready = True
         elif kind is Kind.FORKED:
             slot.worker = int(payload)
+            if slot.key is not None and not slot.told:
+                self._begun(slot, slot.key)
         elif slot.key is not None:
             message = _DECODER.decode(payload)
             key = slot.key
@@ -260,6 +267,11 @@ class LocalExecutor:
                     if isinstance(message, Returned):
                         message = msgspec.structs.replace(message, clean=False)
             self._heard.append((key, message))
+
+    def _begun(self, slot: _Slot, key: AttemptKey) -> None:
+        assert slot.worker is not None
+        slot.told = True
+        self._heard.append((key, Started(slot.worker)))
 
     def _bury(self, slot: _Slot) -> None:
         """The keeper is gone, and its worker with it (or about to be)."""

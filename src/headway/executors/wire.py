@@ -26,7 +26,7 @@ class Kind(enum.IntEnum):
     STOP = 3  # driver -> keeper: grace in seconds, as text; for the attempt that runs
     LEAVE = 4  # driver -> keeper: kill what runs, let an idle worker exit, end
     READY = 5  # keeper -> driver: imports are done
-    FORKED = 6  # keeper -> driver: pid of the worker that serves the attempt, as text
+    FORKED = 6  # keeper -> driver: pid of a new worker, which serves the attempt, as text
     NOTE = 7  # worker -> driver: a message; more follow
     LAST = 8  # worker -> driver: the attempt's last message; the process goes (or is gone)
     LAST_CLEAN = 9  # worker -> driver: the same, and the process can serve another attempt
@@ -155,8 +155,12 @@ def send_frame(sock: socket.socket, kind: Kind, payload: bytes = b"") -> None:
     Raises:
         OSError: the other end is gone.
     """
-    sock.sendall(_HEAD.pack(kind, len(payload)))
-    sock.sendall(payload)
+    head = _HEAD.pack(kind, len(payload))
+    if len(payload) <= _PIECE:
+        sock.sendall(head + payload)  # in one piece, so that its reader wakes up once
+    else:
+        sock.sendall(head)
+        sock.sendall(payload)
 
 
 def receive_frame(sock: socket.socket) -> Frame | None:

@@ -65,7 +65,7 @@ class Warned(msgspec.Struct, frozen=True, tag_field="message_kind", tag="warned"
 
 
 class Started(msgspec.Struct, frozen=True, tag_field="message_kind", tag="started"):
-    """Worker -> driver: the body is about to run in process `pid`."""
+    """Executor -> driver: process `pid` has the attempt, and is about to run its body."""
 
     pid: int
 
