@@ -138,7 +138,7 @@ def _new_run(home: Home, clock: Clock) -> tuple[str, Lock]:
         try:
             return run_id, lock_driver(home.directory(run_id), run_id, new=True)
         except FileExistsError:
-            continue  # somebody drew the same id in the same second
+            continue  # somebody drew the same id in the same instant
         except OSError as error:
             raise storage_error(error, f"begin a run in {home.url}") from error
 

@@ -1,7 +1,9 @@
 """Names: run ids that sort by time, and node names that are safe in paths.
 
-A run id is six base-32 digits of seconds since 2024 (good until 2058), a dash, and four random ones:
-`1tq4zk-8f3d`. The alphabet is Crockford's, lower case, so that no two characters look alike.
+A run id is eight base-32 digits of time since 2024 (good until 2058), with a dash between whole seconds
+and 1024ths, and two random digits: `1tq4zk-8f3d`. So the run that was started later is the later one,
+also within a second; whoever makes a run draws again when the id is taken. The alphabet is Crockford's,
+lower case, so that no two characters look alike.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_.\[\]-]")
 
 def new_run_id(now: float) -> str:
     """A fresh run id for wall time `now` (seconds since the Unix epoch)."""
-    seconds = max(0, int(now) - _EPOCH)
-    digits = "".join(_ALPHABET[(seconds >> (5 * place)) & 31] for place in reversed(range(6)))
-    return digits + "-" + "".join(secrets.choice(_ALPHABET) for _ in range(4))
+    ticks = max(0, int((now - _EPOCH) * 1024))
+    digits = "".join(_ALPHABET[(ticks >> (5 * place)) & 31] for place in reversed(range(8)))
+    return f"{digits[:6]}-{digits[6:]}" + "".join(secrets.choice(_ALPHABET) for _ in range(2))
 
 
 def is_run_id(text: str) -> bool:
