@@ -6,7 +6,7 @@ import itertools
 import threading
 
 from headway.model.errors import InputError, StorageError
-from headway.ports import KeyExists, KeyMissing, LogWriter, PackWriter
+from headway.ports import ALIGN, LARGE, KeyExists, KeyMissing, LogWriter, PackWriter
 
 
 class MemoryStorage:
@@ -43,6 +43,21 @@ class MemoryStorage:
         with self._at("read_range", key):
             return bytes(self._there(key)[offset : offset + length])
 
+    def read_into(self, key: str, offset: int, into: memoryview) -> int:
+        """See `Storage.read_into`."""
+        with self._at("read_into", key):
+            found = self._there(key)[offset : offset + into.nbytes]
+            into.cast("B")[: len(found)] = found
+            return len(found)
+
+    def read_log(self, key: str) -> bytes:
+        """See `Storage.read_log`."""
+        return self.read(key)
+
+    def room(self) -> int | None:
+        """See `Storage.room`."""
+        return None
+
     def list(self, prefix: str) -> list[str]:
         """See `Storage.list`."""
         with self._at("list", prefix or "root"):
@@ -68,8 +83,10 @@ class MemoryStorage:
             self._new(key, head + bytes(room))
             return _Log(self, key, len(head), room)
 
-    def create_pack(self, key: str) -> PackWriter:
+    def create_pack(self, key: str, *, size: int = 0, reuse: str | None = None) -> PackWriter:
         """See `Storage.create_pack`."""
+        if reuse is not None:
+            self.delete(reuse)
         with self._at("create_pack", key):
             self._new(key, b"")
             return _Pack(self, key)
@@ -130,11 +147,13 @@ class _Pack:
         self._size = 0
 
     def write(self, data: bytes | memoryview) -> int:
-        at = self._size
+        size = memoryview(data).nbytes
         with self._storage._at("write", self._key):
-            self._storage.objects.get(self._key, bytearray()).extend(memoryview(data).cast("B"))
-        self._size += memoryview(data).nbytes
-        return at
+            at = -(-self._size // ALIGN) * ALIGN if size >= LARGE else self._size
+            kept = self._storage.objects.get(self._key, bytearray())
+            kept.extend(bytes(at - self._size) + bytes(memoryview(data).cast("B")))
+            self._size = at + size
+            return at
 
     def commit(self) -> None:
         with self._storage._at("commit", self._key):

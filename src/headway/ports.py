@@ -12,6 +12,11 @@ from typing import Protocol
 from headway.model.errors import StorageError
 from headway.model.program import AttemptSpec, Message
 
+ALIGN = 4096
+"""Where a large piece of a pack begins: at a multiple of this many bytes."""
+LARGE = 16 * ALIGN
+"""Bytes from which on a piece of a pack is large."""
+
 
 class KeyExists(StorageError):
     """Exclusive creation lost: something is there already. Part of the protocol, not a fault."""
@@ -44,14 +49,15 @@ class LogWriter(Protocol):
 
 
 class PackWriter(Protocol):
-    """A file of chunk data, written once from front to back."""
+    """A file of chunk data. Several threads may write to it, each piece at a place of its own."""
 
     def write(self, data: bytes | memoryview) -> int:
-        """Add `data`; returns the offset at which it begins."""
+        """Add `data`; returns the offset at which it begins, a multiple of `ALIGN` for `LARGE` bytes and
+        more. What lies between pieces is zero. `data` may be changed once this has returned."""
         ...
 
     def commit(self) -> None:
-        """Make everything written durable, its name included. Call once, last."""
+        """Make everything written durable, its name included. Call once, last, from one thread."""
         ...
 
     def abort(self) -> None:
@@ -92,6 +98,15 @@ class Storage(Protocol):
         """`length` bytes from `offset`; fewer only at the end of what is stored."""
         ...
 
+    def read_into(self, key: str, offset: int, into: memoryview) -> int:
+        """Fill writable memory with what is stored from `offset` on; how many bytes there were, fewer
+        than asked for only at the end of what is stored. Safe from several threads."""
+        ...
+
+    def read_log(self, key: str) -> bytes:
+        """The whole of a log that `create_log` made: its head, what was appended, zeros."""
+        ...
+
     def list(self, prefix: str) -> list[str]:
         """Names directly below `prefix` (no recursion), sorted; [] when there is nothing."""
         ...
@@ -122,8 +137,22 @@ class Storage(Protocol):
         """Whether `key` exists. Sees every creation that returned before the call began."""
         ...
 
-    def create_pack(self, key: str) -> PackWriter:
-        """Begin a pack file under a key that does not exist yet."""
+    def create_pack(self, key: str, *, size: int = 0, reuse: str | None = None) -> PackWriter:
+        """Begin a pack file under a key that does not exist yet.
+
+        Args:
+            key: where.
+            size: bytes that will be written, if that is known; for preparing space.
+            reuse: a pack that this process made, which no record names any more: it is gone when this
+                returns, and its space may be written over.
+
+        Raises:
+            KeyExists: there is something under `key`.
+        """
+        ...
+
+    def room(self) -> int | None:
+        """Bytes that can still be stored; None where nobody knows."""
         ...
 
 

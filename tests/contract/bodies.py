@@ -288,7 +288,7 @@ def chatter(pid_file: str, count: int) -> int:
     _say_pid(pid_file)
     checkpoint = current_context().checkpoint
     for number in range(count):
-        checkpoint._on_warning(Warned("chatter", f"{number} {'x' * 1000}"))
+        checkpoint._turn._on_warning(Warned("chatter", f"{number} {'x' * 1000}"))
     return count
 
 

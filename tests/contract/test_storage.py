@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ import pytest
 from tests.memory import MemoryStorage
 
 from headway.model.errors import InputError, StorageError
-from headway.ports import KeyExists, KeyMissing, Storage
+from headway.ports import ALIGN, LARGE, KeyExists, KeyMissing, Storage
 from headway.storage.local import LocalStorage
 
 
@@ -169,10 +170,51 @@ def test_a_pack_says_where_each_piece_begins(storage: Storage) -> None:
     ]
     offsets = [pack.write(piece) for piece in pieces]
     pack.commit()
-    stored = storage.read("packs/1")
-    assert stored == b"".join(bytes(piece) for piece in pieces)
-    assert offsets == [sum(map(len, pieces[:index])) for index in range(len(pieces))]
+    stored = bytearray(storage.read("packs/1"))
+    end = 0
+    for offset, piece in zip(offsets, pieces, strict=True):
+        assert offset >= end and not any(stored[end:offset])
+        assert len(piece) < LARGE or offset % ALIGN == 0
+        end = offset + len(piece)
+        assert bytes(stored[offset:end]) == piece
+    assert not any(stored[end:])
     assert storage.read_range("packs/1", offsets[3], 3) == b"iew"
+
+
+def test_memory_is_filled_from_what_is_stored(storage: Storage) -> None:
+    pack = storage.create_pack("p")
+    content = bytes(range(256)) * 3000
+    start = pack.write(content)
+    pack.commit()
+    into = bytearray(500_000)
+    assert storage.read_into("p", start + 77, memoryview(into)) == len(into)
+    assert into == content[77 : 77 + len(into)]
+    few = memoryview(bytearray(10))
+    size = len(storage.read("p"))
+    assert storage.read_into("p", size - 4, few) == 4
+    assert storage.read_into("p", size + 5, few) == 0
+    with pytest.raises(KeyMissing):
+        storage.read_into("other", 0, few)
+
+
+def test_threads_write_to_one_pack(storage: Storage) -> None:
+    pack = storage.create_pack("p", size=40 * 70_000)
+    pieces = [bytes([number]) * (70_000 if number % 3 else 300) for number in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        offsets = list(pool.map(pack.write, pieces))
+    pack.commit()
+    stored = storage.read("p")
+    for offset, piece in zip(offsets, pieces, strict=True):
+        assert stored[offset : offset + len(piece)] == piece
+
+
+def test_a_pack_may_take_the_place_of_one_that_nobody_needs(storage: Storage) -> None:
+    for key, content, reuse in (("a", b"x", None), ("b", b"y", "a"), ("c", b"z", "b")):
+        pack = storage.create_pack(key, reuse=reuse)
+        at = pack.write(content * 200_000)
+        pack.commit()
+        assert storage.read_range(key, at, 200_000) == content * 200_000
+        assert not storage.has(reuse or "other")
 
 
 def test_a_piece_of_a_pack_is_measured_in_bytes(storage: Storage) -> None:
@@ -188,9 +230,11 @@ def test_a_piece_of_a_pack_is_measured_in_bytes(storage: Storage) -> None:
 def test_a_pack_of_many_small_pieces(storage: Storage) -> None:
     pack = storage.create_pack("p")
     pieces = [bytes([number % 256]) * 70_000 for number in range(40)]
-    assert [pack.write(piece) for piece in pieces] == [70_000 * number for number in range(40)]
+    offsets = [pack.write(piece) for piece in pieces]
     pack.commit()
-    assert storage.read("p") == b"".join(pieces)
+    stored = storage.read("p")
+    for offset, piece in zip(offsets, pieces, strict=True):
+        assert stored[offset : offset + len(piece)] == piece
 
 
 def test_an_aborted_pack_gives_its_space_back(storage: Storage) -> None:

@@ -91,7 +91,7 @@ class Replay:
     def list(self, prefix: str) -> Any:
         return [f"{number:08d}" for number in self.call(Op("list"))]
 
-    def read(self, key: str) -> Any:
+    def read_log(self, key: str) -> Any:
         return self.call(Op("read", _term(key)))
 
     def read_range(self, key: str, offset: int, length: int) -> Any:

@@ -35,7 +35,7 @@ class Shelf:
     def list(self, prefix: str) -> list[str]:
         return [key.removeprefix(f"{prefix}/") for key in self._logs]
 
-    def read(self, key: str) -> bytes:
+    def read_log(self, key: str) -> bytes:
         try:
             return self._logs[key]
         except KeyError:

@@ -55,7 +55,7 @@ class StoreView:
     def list(self, prefix: str) -> list[str]:
         return [f"{number:08d}" for number in names(self._store)]
 
-    def read(self, key: str) -> bytes:
+    def read_log(self, key: str) -> bytes:
         file = self._store[int(key.rpartition("/")[2]) - 1]
         assert file is not None
         return file.content

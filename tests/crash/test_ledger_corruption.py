@@ -168,9 +168,9 @@ def test_a_flaw_is_believed_only_when_two_readings_agree() -> None:
     class Slow(MemoryStorage):
         reads = 0
 
-        def read(self, key: str) -> bytes:
+        def read_log(self, key: str) -> bytes:
             self.reads += 1
-            data = bytearray(super().read(key))
+            data = bytearray(super().read_log(key))
             if self.reads == 1:  # half of the last record is there, and the rest is not yet
                 end = len(bytes(data).rstrip(b"\0"))
                 data[end - 12 :] = bytes(len(data) - end + 12)

@@ -218,8 +218,8 @@ def test_a_pack_that_could_not_be_written_leaves_nothing(storage: MemoryStorage)
         pass
 
     class Filling(MemoryStorage):
-        def create_pack(self, key: str) -> Any:
-            pack = super().create_pack(key)
+        def create_pack(self, key: str, **more: Any) -> Any:
+            pack = super().create_pack(key, **more)
 
             def fail() -> None:
                 raise Full

@@ -9,13 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
-
-from headway.checkpoint.lineage import Lineage, history_of, lineage_of, report_of, skipped
+from headway.checkpoint.lineage import history_of
 from headway.checkpoint.restore import content, state_of, to_directory
-from headway.checkpoint.save import INLINE, Content, KnownChunks, known_chunks
+from headway.checkpoint.save import INLINE, Content, known_chunks
 from headway.checkpoint.source import (
     READER_NAME,
     BinaryReader,
@@ -26,16 +24,12 @@ from headway.checkpoint.source import (
     from_reader,
 )
 from headway.checkpoint.state import Flattened, put_into
-from headway.ledger.read import Chain
-from headway.ledger.write import Ledger
-from headway.model.errors import CheckpointCorrupt, CheckpointError, InputError
+from headway.checkpoint.turn import Turn
+from headway.model.errors import CheckpointError, InputError
 from headway.model.manifest import Entry, Manifest
 from headway.model.program import Saved, Warned
 from headway.model.report import CheckpointReport
 from headway.ports import Storage
-
-T = TypeVar("T")
-_ENCODER = msgspec.msgpack.Encoder()
 
 __all__ = ["Checkpoint", "history_of"]
 
@@ -64,20 +58,18 @@ class Checkpoint:
     ) -> None:
         self.attempt = attempt
         self._storage = storage
-        self._prefix = prefix
         self._packs = f"{prefix}/packs"
-        self._inputs = inputs
-        self._on_saved = on_saved or (lambda _: None)
-        self._on_warning = on_warning or (lambda _: None)
+        self._turn = Turn(
+            storage,
+            prefix,
+            attempt=attempt,
+            inputs=inputs,
+            on_saved=on_saved or (lambda _: None),
+            on_warning=on_warning or (lambda _: None),
+        )
         self._lock = threading.RLock()
         self._process = os.getpid()
         self._closed = False
-        self._ledger: Ledger | None = None
-        self._manifests: list[Manifest] = []
-        self._bad: dict[int, str] = {}
-        self._next = 1
-        self._packs_made = 0
-        self._known: KnownChunks = {}
         self._scratch_base = scratch
         self._scratch: tuple[int, Path] | None = None
 
@@ -89,8 +81,7 @@ class Checkpoint:
             StorageError: it could not be found out; that is never "no".
         """
         with self._lock:
-            self._opened()
-            return self._newest() is not None
+            return self._begun().newest() is not None
 
     def read(self) -> bytes | None:
         """The bytes of the newest valid checkpoint, or None when there is none.
@@ -115,8 +106,7 @@ class Checkpoint:
             return b"".join(content(self._storage, self._packs, manifest, files[0]))
 
         with self._lock:
-            self._opened()
-            return self._load(load)
+            return self._begun().load(load)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Save bytes; on return they are durable.
@@ -134,10 +124,10 @@ class Checkpoint:
             self._save(lambda: from_bytes(view), "bytes")
             return
         with self._lock:  # the common case, without the machinery for what is large
-            ledger = self._opened()
+            turn = self._begun()
             began = time.monotonic()
             entry = Entry(READER_NAME, "file", 0o644, len(view), bytes(view))
-            self._commit(ledger, began, "bytes", len(view), (entry,))
+            turn.commit(began, "bytes", len(view), (entry,))
 
     def save(self, source: str | os.PathLike[str] | BinaryReader | Mapping[str, Any]) -> None:
         """Save a file, a directory, what a binary reader gives, or typed state; on return it is durable.
@@ -189,8 +179,8 @@ class Checkpoint:
             CheckpointCorrupt, StorageError: as for `read`.
         """
         with self._lock:
-            self._opened()
-            loaded = self._load(lambda manifest: state_of(self._storage, self._packs, manifest))
+            turn = self._begun()
+            loaded = turn.load(lambda manifest: state_of(self._storage, self._packs, manifest))
             if loaded is None or into is None:
                 return loaded
             put_into(into, loaded)
@@ -212,7 +202,7 @@ class Checkpoint:
             CheckpointCorrupt, StorageError: as for `read`.
         """
         with self._lock:
-            self._opened()
+            turn = self._begun()
             if path is not None:
                 target = Path(path)
 
@@ -221,8 +211,8 @@ class Checkpoint:
                     to_directory(self._storage, self._packs, manifest, target)
                     return target
 
-                return self._load(load)
-            return self._load(self._to_scratch)
+                return turn.load(load)
+            return turn.load(self._to_scratch)
 
     def flush(self) -> None:
         """Wait for saves that other threads have begun; on return all of them are durable."""
@@ -232,17 +222,20 @@ class Checkpoint:
     def history(self) -> list[CheckpointReport]:
         """All checkpoints of this task, oldest first."""
         with self._lock:
-            self._opened()
-            return [report_of(m, valid=m.number not in self._bad) for m in self._manifests]
+            return self._begun().history()
 
     def close(self) -> None:
         """End the use of this object, and remove what `restore()` put into a fresh directory."""
         with self._lock:
             self._closed = True
-            ledger, self._ledger = self._ledger, None
-            if ledger is not None:
-                ledger.close()
+            self._turn.close()
             self._drop_scratch()
+
+    def _begun(self) -> Turn:
+        """The turn, its ledger claimed."""
+        self._usable()
+        self._turn.opened()
+        return self._turn
 
     def _usable(self) -> None:
         if self._closed:
@@ -256,110 +249,21 @@ class Checkpoint:
                 "it. Send the state to the parent, and save it there."
             )
 
-    def _opened(self) -> Ledger:
-        """Claim the ledger at first use: a task that saves nothing costs nothing."""
-        self._usable()
-        if self._ledger is None:
-            key = f"{self._prefix}/ledger"
-            found: list[Lineage] = []
-
-            def inspect(chain: Chain) -> None:
-                found[:] = [lineage_of(chain, key)]
-                self._refuse_if_lost(found[0])
-
-            # Ranked by attempt: one that was given up must not take the state from its successor.
-            self._ledger = Ledger.open(self._storage, key, rank=self.attempt, inspect=inspect)
-            lineage = found[0]
-            self._manifests = [m for m in lineage.manifests if m.inputs == self._inputs]
-            self._next = lineage.next_number
-            for damage in lineage.damage:
-                self._warn("unfinished" if damage.tail else "damaged", f"{key}: {skipped(damage)}")
-        return self._ledger
-
-    def _refuse_if_lost(self, lineage: Lineage) -> None:
-        """Absence must be proven: with damage and nothing readable, there was something."""
-        lost = [damage for damage in lineage.damage if not damage.tail]
-        if lost and not any(m.inputs == self._inputs for m in lineage.manifests):
-            raise CheckpointCorrupt(
-                f"the checkpoints of {self._prefix} are damaged and none is left to go on from "
-                f"(term {lost[0].term}, record {lost[0].seq}: {lost[0].reason}). Put the home back "
-                "from a copy and resume, or start over with a new `headway run`."
-            )
-
-    def _newest(self) -> Manifest | None:
-        """The newest checkpoint that is not known to be bad; None when there never was one."""
-        for manifest in reversed(self._manifests):
-            if manifest.number not in self._bad:
-                return manifest
-        if self._manifests:
-            reasons = "; ".join(self._bad.values())
-            raise CheckpointCorrupt(
-                f"none of the {len(self._manifests)} checkpoints of {self._prefix} can be read "
-                f"({reasons}). Put the home back from a copy and resume, or start over with a new "
-                "`headway run`."
-            )
-        return None
-
-    def _load(self, load: Callable[[Manifest], T]) -> T | None:
-        """`load` the newest checkpoint that passes its checks; older ones stand in, with a warning."""
-        while (manifest := self._newest()) is not None:
-            try:
-                value = load(manifest)
-            except CheckpointCorrupt as error:
-                self._bad[manifest.number] = str(error)
-                self._warn("damaged", f"{error}. Going on from the next older checkpoint.")
-                continue
-            self._known = known_chunks(manifest)
-            return value
-        return None
-
     def _save(
         self, source: Callable[[], Iterable[Item]], kind: str, skeleton: bytes | None = None
     ) -> None:
         with self._lock:
-            ledger = self._opened()
+            turn = self._begun()
             began = time.monotonic()
-            made = Content(self._storage, lambda: self._new_pack(ledger), self._known)
+            known = {} if turn.good is None else known_chunks(turn.good)
+            made = Content(self._storage, turn.new_pack, known)
             try:
                 made.add(source())
                 entries, packs = made.finish()
             except BaseException:
                 made.abort()
                 raise
-            self._commit(ledger, began, kind, made.size, entries, packs, skeleton)
-
-    def _commit(
-        self,
-        ledger: Ledger,
-        began: float,
-        kind: str,
-        size: int,
-        entries: tuple[Entry, ...],
-        packs: tuple[str, ...] = (),
-        skeleton: bytes | None = None,
-    ) -> None:
-        """Append the record that makes a checkpoint of content that is durable (S2)."""
-        number, self._next = self._next, self._next + 1  # a failed save leaves a gap
-        manifest = Manifest(
-            number=number,
-            attempt=self.attempt,
-            inputs=self._inputs,
-            time=time.time(),
-            cost=time.monotonic() - began,
-            kind=kind,
-            size=size,
-            entries=entries,
-            packs=packs,
-            skeleton=skeleton,
-        )
-        ledger.append(_ENCODER.encode(manifest))
-        self._manifests.append(manifest)
-        self._known = known_chunks(manifest)
-        self._on_saved(Saved(number, size, manifest.time))
-
-    def _new_pack(self, ledger: Ledger) -> str:
-        self._packs_made += 1
-        return f"{self._packs}/{ledger.term:08d}-{self._packs_made:06d}"
+            turn.commit(began, kind, made.size, entries, packs, skeleton)
 
     def _to_scratch(self, manifest: Manifest) -> Path:
         _refuse_state(manifest)
@@ -378,9 +282,6 @@ class Checkpoint:
         scratch, self._scratch = self._scratch, None
         if scratch is not None:
             shutil.rmtree(scratch[1], ignore_errors=True)
-
-    def _warn(self, kind: str, message: str) -> None:
-        self._on_warning(Warned(kind, message))
 
 
 def _refuse_state(manifest: Manifest) -> None:

@@ -8,25 +8,31 @@ import msgspec
 
 from headway.ledger.read import Chain, Damage, read_ledger
 from headway.model.errors import CheckpointCorrupt
-from headway.model.manifest import Manifest
+from headway.model.manifest import Dropped, Manifest
 from headway.model.report import CheckpointReport
 from headway.ports import Storage
 
-_DECODER = msgspec.msgpack.Decoder(Manifest)
+_DECODER = msgspec.msgpack.Decoder(Manifest | Dropped)
 
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """Checkpoints of one node, oldest first; `damage` is what its ledger could not give."""
+    """Checkpoints of one node.
+
+    Attributes:
+        manifests: those that were not given up, oldest first.
+        damage: what the ledger could not give.
+        newest: the highest number that was ever used, dropped ones included.
+    """
 
     manifests: tuple[Manifest, ...]
     damage: tuple[Damage, ...]
+    newest: int = 0
 
     @property
     def next_number(self) -> int:
         """Above every number that was ever used: a damaged record may have had one too."""
-        newest = max((manifest.number for manifest in self.manifests), default=0)
-        return newest + 1 + sum(not damage.tail for damage in self.damage)
+        return self.newest + 1 + sum(not damage.tail for damage in self.damage)
 
 
 def lineage_of(chain: Chain, where: str) -> Lineage:
@@ -36,16 +42,22 @@ def lineage_of(chain: Chain, where: str) -> Lineage:
         CheckpointCorrupt: a record passes its checksum and is not a checkpoint: it was written by a
             newer headway, or by something else.
     """
-    manifests = []
+    manifests: dict[int, Manifest] = {}
+    newest = 0
     for record in chain.records:
         try:
-            manifests.append(_DECODER.decode(record.payload))
+            found = _DECODER.decode(record.payload)
         except msgspec.DecodeError as error:
             raise CheckpointCorrupt(
                 f"record {record.term}.{record.seq} of {where} is not a checkpoint that this version "
                 f"can read ({error}). Was it written by a newer headway? Upgrade, then resume."
             ) from error
-    return Lineage(tuple(manifests), chain.damage)
+        for number in found.numbers if isinstance(found, Dropped) else found.dropped:
+            manifests.pop(number, None)
+        if isinstance(found, Manifest):
+            manifests[found.number] = found
+            newest = max(newest, found.number)
+    return Lineage(tuple(manifests.values()), chain.damage, newest)
 
 
 def report_of(manifest: Manifest, *, valid: bool = True) -> CheckpointReport:

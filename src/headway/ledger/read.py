@@ -142,7 +142,7 @@ class _Reader:
         before: bytes | None = None
         while True:
             try:
-                data = self._storage.read(term_key(self._prefix, number))
+                data = self._storage.read_log(term_key(self._prefix, number))
             except KeyMissing:
                 self.note(number, -1, "its log is missing")
                 return None

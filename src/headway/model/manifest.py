@@ -50,6 +50,8 @@ class Manifest(msgspec.Struct, frozen=True, gc=False, tag_field="record", tag="c
         entries: what was saved, parents before children.
         packs: names of the packs that the chunks are in.
         skeleton: of a typed state, its tree (`checkpoint.state`); its parts are the entries.
+        dropped: numbers of older checkpoints that are given up with this one: from here on nobody
+            goes on from them, and their packs may go.
     """
 
     number: int
@@ -62,3 +64,10 @@ class Manifest(msgspec.Struct, frozen=True, gc=False, tag_field="record", tag="c
     entries: tuple[Entry, ...]
     packs: tuple[str, ...] = ()
     skeleton: bytes | None = None
+    dropped: tuple[int, ...] = ()
+
+
+class Dropped(msgspec.Struct, frozen=True, gc=False, tag_field="record", tag="dropped"):
+    """Checkpoints that are given up, without a new one."""
+
+    numbers: tuple[int, ...]

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from headway.model.errors import InputError, StorageError, StorageUnavailable
-from headway.ports import KeyExists, KeyMissing, LogWriter, PackWriter
+from headway.ports import ALIGN, LARGE, KeyExists, KeyMissing, LogWriter, PackWriter
 from headway.storage.faults import storage_error
 
 _HIDDEN = ".tmp-"
@@ -92,9 +92,17 @@ class LocalStorage:
             keep.append(os.dup(fd))
         return _LocalLog(keep[0], key, len(head), room)
 
-    def create_pack(self, key: str) -> PackWriter:
+    def create_pack(
+        self,
+        key: str,
+        *,
+        size: int = 0,  # noqa: ARG002  # nothing is prepared
+        reuse: str | None = None,
+    ) -> PackWriter:
         """See `Storage.create_pack`."""
         path = self.path(key)
+        if reuse is not None:
+            self.delete(reuse)
         with _faults(f"create {key} in {self._root}"):
             self._make_directory(path.parent)
             try:
@@ -129,6 +137,25 @@ class LocalStorage:
                 offset += len(piece)
                 length -= len(piece)
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def read_into(self, key: str, offset: int, into: memoryview) -> int:
+        """See `Storage.read_into`."""
+        with self._absence(key), open(self.path(key), "rb", buffering=0) as file:
+            view, done = into.cast("B"), 0
+            while view and (got := os.preadv(file.fileno(), [view], offset + done)):
+                done += got
+                view = view[got:]
+            return done
+
+    def read_log(self, key: str) -> bytes:
+        """See `Storage.read_log`."""
+        return self.read(key)
+
+    def room(self) -> int | None:
+        """See `Storage.room`: what the filesystem leaves to this user."""
+        with _faults(f"look at {self._root}"):
+            found = os.statvfs(self._root)
+        return found.f_bavail * found.f_frsize
 
     def list(self, prefix: str) -> list[str]:
         """See `Storage.list`."""
@@ -286,12 +313,15 @@ class _LocalPack:
         self._key = key
         self._buffer = bytearray()
         self._written = 0
+        self._lock = threading.Lock()
 
     def write(self, data: bytes | memoryview) -> int:
         view = memoryview(data).cast("B")
-        offset = self._written + len(self._buffer)
-        with _faults(f"write {self._key}"), _final(self._close):
+        with self._lock, _faults(f"write {self._key}"), _final(self._close):
             self._prove_open()
+            if len(view) >= LARGE:
+                self._buffer += bytes(-(self._written + len(self._buffer)) % ALIGN)
+            offset = self._written + len(self._buffer)
             if len(view) >= _PIECE:
                 self._flush()
                 _write_all(self._fd, view, self._written)
