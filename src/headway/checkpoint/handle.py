@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from headway.checkpoint.background import SaveHandle, ended
 from headway.checkpoint.lineage import history_of
 from headway.checkpoint.restore import content, state_of, to_directory
 from headway.checkpoint.save import INLINE, Content, known_chunks
@@ -19,13 +20,13 @@ from headway.checkpoint.source import (
     BinaryReader,
     Item,
     from_bytes,
-    from_parts,
     from_path,
     from_reader,
 )
 from headway.checkpoint.state import Flattened, put_into
+from headway.checkpoint.states import StateSaves
 from headway.checkpoint.turn import Turn
-from headway.model.errors import CheckpointError, InputError
+from headway.model.errors import CheckpointError, InputError, StorageError
 from headway.model.manifest import Entry, Manifest
 from headway.model.program import Saved, Warned
 from headway.model.report import CheckpointReport
@@ -57,6 +58,7 @@ class Checkpoint:
         scratch: Path | None = None,
     ) -> None:
         self.attempt = attempt
+        self._on_warning = on_warning or (lambda _: None)
         self._storage = storage
         self._packs = f"{prefix}/packs"
         self._turn = Turn(
@@ -65,9 +67,10 @@ class Checkpoint:
             attempt=attempt,
             inputs=inputs,
             on_saved=on_saved or (lambda _: None),
-            on_warning=on_warning or (lambda _: None),
+            on_warning=self._on_warning,
         )
         self._lock = threading.RLock()
+        self._states = StateSaves(self._turn, self._lock)
         self._process = os.getpid()
         self._closed = False
         self._scratch_base = scratch
@@ -80,6 +83,7 @@ class Checkpoint:
             CheckpointCorrupt: there was one, and none can be read.
             StorageError: it could not be found out; that is never "no".
         """
+        self._states.drain()
         with self._lock:
             return self._begun().newest() is not None
 
@@ -105,6 +109,7 @@ class Checkpoint:
                 )
             return b"".join(content(self._storage, self._packs, manifest, files[0]))
 
+        self._states.drain()
         with self._lock:
             return self._begun().load(load)
 
@@ -123,13 +128,19 @@ class Checkpoint:
         if len(view) > INLINE:
             self._save(lambda: from_bytes(view), "bytes")
             return
+        self._states.drain()
         with self._lock:  # the common case, without the machinery for what is large
             turn = self._begun()
             began = time.monotonic()
             entry = Entry(READER_NAME, "file", 0o644, len(view), bytes(view))
             turn.commit(began, "bytes", len(view), (entry,))
 
-    def save(self, source: str | os.PathLike[str] | BinaryReader | Mapping[str, Any]) -> None:
+    def save(
+        self,
+        source: str | os.PathLike[str] | BinaryReader | Mapping[str, Any],
+        *,
+        wait: bool = True,
+    ) -> SaveHandle:
         """Save a file, a directory, what a binary reader gives, or typed state; on return it is durable.
 
         A file keeps its name and mode. Of a directory its whole content is saved, with names and
@@ -139,29 +150,47 @@ class Checkpoint:
 
         Args:
             source: a path, something with `read(size) -> bytes`, or a mapping.
+            wait: False returns once a mapping's state is copied, and the rest goes on in the
+                background: what is changed in it from then on is not in the checkpoint. It waits for
+                the save before, if that is still in flight. Files and readers are always waited for.
+
+        Returns:
+            A handle, which says when the checkpoint is durable.
 
         Raises:
             InputError: there is no such path, or it holds links, sockets or devices, or a file
                 changed while it was read; or the mapping holds something that is not data.
-            CheckpointFenced, StorageError: as for `write`.
+            CheckpointFenced, StorageError: as for `write`; with `wait=False` also what an earlier
+                save in the background failed with, when nobody has been told yet.
+            MemoryError: there is none for a copy of the state.
         """
         if isinstance(source, Mapping):
-            flat = Flattened(source)
-            self._save(lambda: from_parts(flat.parts), "state", flat.skeleton)
-        elif isinstance(source, str | os.PathLike):
+            self._usable()
+            return self._states.save(Flattened(source), wait=wait)
+        if isinstance(source, str | os.PathLike):
             path = Path(source)
             kind = "directory" if path.is_dir() else "file"
-            self._save(lambda: from_path(path), kind)
-        elif isinstance(source, bytes | bytearray | memoryview):
+            return self._save(lambda: from_path(path), kind)
+        if isinstance(source, bytes | bytearray | memoryview):
             raise InputError("save() takes a path or a reader; for bytes use write(data)")
-        elif callable(getattr(source, "read", None)):
+        if callable(getattr(source, "read", None)):
             reader = source
-            self._save(lambda: from_reader(reader), "bytes")
-        else:
-            raise InputError(
-                "save() takes a path, a directory, a binary reader or a mapping, and got "
-                f"{type(source).__name__}"
-            )
+            return self._save(lambda: from_reader(reader), "bytes")
+        raise InputError(
+            "save() takes a path, a directory, a binary reader or a mapping, and got "
+            f"{type(source).__name__}"
+        )
+
+    def prepare(self, state: Mapping[str, Any]) -> None:
+        """Have memory made ready for `save(state, wait=False)` of state of these shapes, in the
+        background; otherwise the first such save does it, and takes longer.
+
+        Raises:
+            InputError: the mapping holds something that is not data.
+            MemoryError: there is none for a copy of the state.
+        """
+        self._usable()
+        self._states.prepare(Flattened(state))
 
     def load(self, into: Mapping[str, Any] | None = None) -> Any:
         """The newest valid checkpoint's typed state, as `save(mapping)` was given it.
@@ -178,6 +207,7 @@ class Checkpoint:
             InputError: `into` has other keys, shapes or dtypes; nothing of it was changed.
             CheckpointCorrupt, StorageError: as for `read`.
         """
+        self._states.drain()
         with self._lock:
             turn = self._begun()
             loaded = turn.load(lambda manifest: state_of(self._storage, self._packs, manifest))
@@ -201,6 +231,7 @@ class Checkpoint:
             InputError: `path` is no directory, or holds other files.
             CheckpointCorrupt, StorageError: as for `read`.
         """
+        self._states.drain()
         with self._lock:
             turn = self._begun()
             if path is not None:
@@ -215,17 +246,31 @@ class Checkpoint:
             return turn.load(self._to_scratch)
 
     def flush(self) -> None:
-        """Wait for saves that other threads have begun; on return all of them are durable."""
-        with self._lock:
+        """Wait for the saves that were begun; on return all of them are durable.
+
+        Raises:
+            CheckpointFenced, StorageError: one in the background failed, and nobody has been told yet.
+        """
+        self._states.flush()
+        with self._lock:  # of other threads
             self._usable()
 
     def history(self) -> list[CheckpointReport]:
         """All checkpoints of this task, oldest first."""
+        self._states.drain()
         with self._lock:
             return self._begun().history()
 
     def close(self) -> None:
-        """End the use of this object, and remove what `restore()` put into a fresh directory."""
+        """Wait for a save in the background, end the use of this object, and remove what `restore()`
+        put into a fresh directory. A save that failed, and that nobody has been told of, is a warning.
+        """
+        if os.getpid() == self._process:
+            self._states.close()
+            try:
+                self._states.flush()
+            except (CheckpointError, StorageError, MemoryError) as failure:
+                self._on_warning(Warned("unsaved", f"a save in the background failed: {failure}"))
         with self._lock:
             self._closed = True
             self._turn.close()
@@ -249,9 +294,8 @@ class Checkpoint:
                 "it. Send the state to the parent, and save it there."
             )
 
-    def _save(
-        self, source: Callable[[], Iterable[Item]], kind: str, skeleton: bytes | None = None
-    ) -> None:
+    def _save(self, source: Callable[[], Iterable[Item]], kind: str) -> SaveHandle:
+        self._states.drain()
         with self._lock:
             turn = self._begun()
             began = time.monotonic()
@@ -263,7 +307,7 @@ class Checkpoint:
             except BaseException:
                 made.abort()
                 raise
-            turn.commit(began, kind, made.size, entries, packs, skeleton)
+            return ended(turn.commit(began, kind, made.size, entries, packs).number)
 
     def _to_scratch(self, manifest: Manifest) -> Path:
         _refuse_state(manifest)

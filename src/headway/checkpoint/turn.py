@@ -136,12 +136,13 @@ class Turn:
         entries: tuple[Entry, ...],
         packs: tuple[str, ...] = (),
         skeleton: bytes | None = None,
+        stored: tuple[int, ...] = (),
     ) -> Manifest:
         """Append the record that makes a checkpoint of content that is durable (S2).
 
         Args:
             began: monotonic time when the save began.
-            kind, size, entries, packs, skeleton: see `Manifest`.
+            kind, size, entries, packs, skeleton, stored: see `Manifest`.
 
         Raises:
             CheckpointFenced: a newer attempt took over.
@@ -160,6 +161,7 @@ class Turn:
             entries=entries,
             packs=packs,
             skeleton=skeleton,
+            stored=stored,
         )
         ledger.append(_ENCODER.encode(manifest))
         self._manifests.append(manifest)

@@ -49,6 +49,7 @@ class Manifest(msgspec.Struct, frozen=True, gc=False, tag_field="record", tag="c
         size: bytes of content in all.
         entries: what was saved, parents before children.
         packs: names of the packs that the chunks are in.
+        stored: bytes written to each of `packs`, for those that are known.
         skeleton: of a typed state, its tree (`checkpoint.state`); its parts are the entries.
         dropped: numbers of older checkpoints that are given up with this one: from here on nobody
             goes on from them, and their packs may go.
@@ -65,6 +66,7 @@ class Manifest(msgspec.Struct, frozen=True, gc=False, tag_field="record", tag="c
     packs: tuple[str, ...] = ()
     skeleton: bytes | None = None
     dropped: tuple[int, ...] = ()
+    stored: tuple[int, ...] = ()
 
 
 class Dropped(msgspec.Struct, frozen=True, gc=False, tag_field="record", tag="dropped"):

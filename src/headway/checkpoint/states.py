@@ -1,0 +1,156 @@
+"""Saving typed state: at once through small buffers, or as a copy that is written in the background.
+
+One save is in flight at a time. The next one waits until that is durable, because it needs its memory; it
+does not wait for the disk itself.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from headway.checkpoint.background import Background, SaveHandle, ended
+from headway.checkpoint.encode import Encoder, Packs, Pieces, entries_of
+from headway.checkpoint.save import INLINE
+from headway.checkpoint.staging import Layout, Staging
+from headway.checkpoint.state import Flattened
+from headway.checkpoint.turn import Turn
+from headway.model.manifest import Entry
+
+
+class StateSaves:
+    """The saves of typed state of one attempt. Safe to use from several threads.
+
+    Args:
+        turn: the attempt's turn.
+        lock: guards the turn; it is held while a record's content is written, and never while waiting
+            for a save in the background.
+    """
+
+    def __init__(self, turn: Turn, lock: threading.RLock) -> None:
+        self._turn = turn
+        self._lock = lock
+        self._door = threading.Lock()  # held from the wait for a save to the start of the next
+        self._background = Background()
+        self._staging: Staging | None = None
+        self._copied = 0  # number of the checkpoint whose state the copy holds
+
+    def prepare(self, flat: Flattened) -> None:
+        """See `Checkpoint.prepare`."""
+        if flat.size > INLINE:
+            with self._door:
+                self._background.drain()
+                self._copy().prepare(Layout.of(flat.parts))
+
+    def save(self, flat: Flattened, *, wait: bool) -> SaveHandle:
+        """See `Checkpoint.save`."""
+        began = time.monotonic()
+        with self._door:
+            self._background.drain()
+            with self._lock:
+                self._turn.opened()
+            if wait and (self._staging is None or flat.size <= INLINE):
+                return ended(self._save_now(flat, began))
+            if not wait:
+                self._background.raise_failure()
+            handle = self._background.begin(self._job(flat, began))
+        if wait:
+            handle.wait()
+        return handle
+
+    def drain(self) -> None:
+        """Wait until no save is in flight."""
+        self._background.drain()
+
+    def flush(self) -> None:
+        """Wait until no save is in flight; raise what the first failed one raised that nobody was
+        told of."""
+        self._background.drain()
+        self._background.raise_failure()
+
+    def close(self) -> None:
+        """Wait for the save in flight, and give the memory back."""
+        with self._door:
+            self._background.drain()
+            if self._staging is not None:
+                self._staging.close()
+                self._staging = None
+
+    def _copy(self) -> Staging:
+        if self._staging is None:
+            self._staging = Staging()
+        return self._staging
+
+    def _job(self, flat: Flattened, began: float) -> Callable[[], int]:
+        """Copy the state now; what is left to be done."""
+        skeleton = flat.skeleton
+        if flat.size <= INLINE:
+            entries = _inline(flat)
+
+            def record() -> int:
+                with self._lock:
+                    return self._turn.commit(
+                        began, "state", flat.size, entries, skeleton=skeleton
+                    ).number
+
+            return record
+        copied, self._copied = self._copied, 0  # until it is known what the new copy stands for
+        captured = self._copy().capture(flat.parts)
+
+        def write() -> int:
+            with self._lock:
+                base = self._turn.good
+                since = base is not None and base.number == copied
+                number = self._commit(
+                    captured.layout,
+                    skeleton,
+                    began,
+                    lambda encoder: encoder.captured(captured, since_base=since),
+                )
+                self._copied = number
+                return number
+
+        return write
+
+    def _save_now(self, flat: Flattened, began: float) -> int:
+        with self._lock:
+            if flat.size <= INLINE:
+                entries = _inline(flat)
+                return self._turn.commit(
+                    began, "state", flat.size, entries, skeleton=flat.skeleton
+                ).number
+            layout = Layout.of(flat.parts)
+            return self._commit(
+                layout, flat.skeleton, began, lambda encoder: encoder.direct(flat.parts)
+            )
+
+    def _commit(
+        self,
+        layout: Layout,
+        skeleton: bytes,
+        began: float,
+        encode: Callable[[Encoder], Pieces],
+    ) -> int:
+        turn = self._turn
+        size = sum(layout.sizes)
+        packs = Packs(turn.storage, turn.new_pack, 0 if turn.good is not None else layout.total)
+        try:
+            pieces = encode(Encoder(packs, layout, turn.good))
+            packs.finish()
+        except BaseException:
+            packs.abort()
+            raise
+        entries, names = entries_of(layout, pieces)
+        known = (
+            {} if turn.good is None else dict(zip(turn.good.packs, turn.good.stored, strict=False))
+        )
+        known[packs.name] = packs.written
+        stored = tuple(known.get(name, 0) for name in names)
+        return turn.commit(began, "state", size, entries, names, skeleton, stored).number
+
+
+def _inline(flat: Flattened) -> tuple[Entry, ...]:
+    return tuple(
+        Entry(part.name, "part", 0, len(part.data), bytes(part.data)) for part in flat.parts
+    )
