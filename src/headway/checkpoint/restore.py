@@ -16,8 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xxhash import xxh3_128_digest
-
+from headway.checkpoint.identity import verify
 from headway.checkpoint.state import rebuild
 from headway.model.errors import CheckpointCorrupt, CheckpointError, InputError, StorageError
 from headway.model.manifest import Entry, Manifest
@@ -56,7 +55,7 @@ def content(storage: Storage, packs: str, manifest: Manifest, entry: Entry) -> I
             data = storage.read_range(f"{packs}/{name}", chunk.offset, chunk.length)
         except KeyMissing:
             raise _corrupt(manifest, entry, f"pack {name} is missing") from None
-        if len(data) != chunk.length or xxh3_128_digest(data) != chunk.hash:
+        if len(data) != chunk.length or not verify(data, chunk.hash):
             raise _corrupt(manifest, entry, f"bytes of pack {name} fail their checksum")
         yield data
 

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from xxhash import xxh3_128_digest
-
+from headway.checkpoint.identity import digest
 from headway.checkpoint.source import Item
 from headway.model.manifest import Chunk, Entry, Manifest
 from headway.ports import PackWriter, Storage
@@ -112,14 +111,14 @@ class Content:
         self._held.clear()
 
     def _put(self, data: bytes | memoryview) -> Chunk:
-        digest = xxh3_128_digest(data)
-        place = self._known.get((digest, len(data)))
+        known_by = digest(data)
+        place = self._known.get((known_by, len(data)))
         if place is None:
             if self._pack is None:
                 key = self._pack_key()
                 self._pack = self._storage.create_pack(key)
                 self._pack_name = key.rpartition("/")[2]
             place = self._pack_name, self._pack.write(data)
-            self._known[digest, len(data)] = place
+            self._known[known_by, len(data)] = place
         pack, offset = place
-        return Chunk(digest, self._packs.setdefault(pack, len(self._packs)), offset, len(data))
+        return Chunk(known_by, self._packs.setdefault(pack, len(self._packs)), offset, len(data))

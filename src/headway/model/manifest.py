@@ -7,7 +7,7 @@ import msgspec
 
 class Chunk(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A piece of content: `length` bytes at `offset` of pack number `pack` of the manifest, whose
-    xxh3-128 is `hash`."""
+    xxh3-128 is `hash`; of a home with a key, whose BLAKE3 it is (`checkpoint.identity`)."""
 
     hash: bytes
     pack: int
