@@ -4,6 +4,9 @@ READ ORDER. Newest claim first. A term without a good seal contributes nothing: 
 as far as acknowledging anything. From the newest sealed term, all its good frames; from every older
 term that a seal names, exactly the frames that the seal counts. Frames behind that count were never
 acknowledged, or were written by a writer that had been fenced: they are outside the chain for ever.
+
+Where there is a key, no frame is built upon before its signature was compared. One that is not signed,
+or not by that key, is no accident that older records could stand in for: it stops the reading.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from dataclasses import dataclass
 import msgspec
 
 from headway.ledger.record import Frame, Kind, Seal, Term, ledger_name, read_term
+from headway.ledger.signing import FILE_VARIABLE, VARIABLE, signing_of
+from headway.model.errors import UntrustedState
 from headway.ports import KeyMissing, Storage
 
 MOST_TERMS = 2**32  # a claim has 32 bits for its number
@@ -66,6 +71,7 @@ class Chain:
         last: last frame of the tip's term, for `Storage.settle`.
         room: room of the newest sealed term's log, bytes.
         rank: highest rank of a claim that was read.
+        signed: some of it is signed.
     """
 
     records: tuple[Record, ...] = ()
@@ -75,6 +81,7 @@ class Chain:
     last: Frame | None = None
     room: int = 0
     rank: int = 0
+    signed: bool = False
 
 
 def term_key(prefix: str, term: int) -> str:
@@ -94,6 +101,8 @@ def read_ledger(storage: Storage, prefix: str) -> Chain:
 
     Raises:
         StorageError: the store could not be read; that is never an empty chain.
+        UntrustedState: there is a key, and a record is signed with another one; or with none, in a
+            home that others can write to.
     """
     return read_terms(storage, prefix, terms_in(storage.list(prefix)))
 
@@ -132,6 +141,8 @@ class _Reader:
         self._records: list[list[Record]] = []
         self._damage: list[Damage] = []
         self._rank = 0
+        self._signing = signing_of(prefix)
+        self._signed = False
 
     def note(self, term: int, seq: int, reason: str, *, tail: bool = False) -> None:
         self._damage.append(Damage(term, seq, reason, tail))
@@ -154,12 +165,36 @@ class _Reader:
             self.note(number, -1, term)
             return None
         self._rank = max(self._rank, term.claim.rank)
+        if term.seal is not None:
+            self.believe(term, term.frames[0])
         return term
+
+    def believe(self, term: Term, frame: Frame) -> None:
+        """Refuse a frame that a forger may have made. Without a key its checksum has to do, and what
+        is read is data all the same."""
+        self._signed = self._signed or bool(frame.signature)
+        if self._signing is None:
+            return
+        if not frame.signature and not self._storage.trusted:
+            raise UntrustedState(
+                f"record {term.claim.term}.{frame.seq} of {self._prefix} in {self._storage.url} is not "
+                f"signed, and there is a key ({VARIABLE}): whoever can write to the home may have put "
+                "it there. Was it written without the key? Then begin a new one with the key, or "
+                f"unset {VARIABLE} to read this one as it is. Else put the home back from a copy."
+            )
+        if frame.signature and not frame.signed(term.claim, self._signing):
+            raise UntrustedState(
+                f"record {term.claim.term}.{frame.seq} of {self._prefix} in {self._storage.url} is not "
+                f"signed with this key. Set {VARIABLE} (or {FILE_VARIABLE}) to the key that it was "
+                "written with. If that is the one you have, somebody has changed the home or moved "
+                "parts of it: put it back from a copy."
+            )
 
     def take(self, term: Term, frames: Iterable[Frame]) -> None:
         """Add the records of `frames`, which are older than all taken before."""
         records = []
         for frame in frames:
+            self.believe(term, frame)
             if frame.kind is Kind.DATA:
                 try:
                     payloads = msgspec.msgpack.decode(frame.payload, type=list[bytes])
@@ -200,4 +235,4 @@ class _Reader:
     def chain(self, newest: int, tip: Tip, last: Frame | None, room: int) -> Chain:
         records = tuple(record for part in reversed(self._records) for record in part)
         damage = tuple(sorted(self._damage, key=lambda d: (d.term, d.seq)))
-        return Chain(records, damage, newest, tip, last, room, self._rank)
+        return Chain(records, damage, newest, tip, last, room, self._rank, self._signed)

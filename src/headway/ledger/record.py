@@ -8,7 +8,8 @@ tables; this module is the only one that knows them.
 What a frame proves. Its header has a checksum of its own, carries the payload's length and hash, the
 term, its place in the term, eight bytes of the writer's random id, and the hash of the header before
 it. So a torn, flipped, reordered, repeated or foreign frame is never taken for a good one, and a
-damaged payload does not hide the frames behind it.
+damaged payload does not hide the frames behind it. All that against accidents: of a signed frame the
+payload begins with a signature, which `ledger.read` checks where there is a key.
 
 Torn or damaged? An append is one write into zeros, made durable before the next one begins. If it did
 not finish, then some 512-byte sector of the frame still holds the zeros from before (the unit that a
@@ -26,6 +27,8 @@ from dataclasses import dataclass
 
 import msgspec
 from xxhash import xxh3_64_digest, xxh3_128_digest
+
+from headway.ledger.signing import SIGNATURE, Signing
 
 VERSION = 1
 SECTOR = 512
@@ -46,9 +49,15 @@ class Kind(enum.IntEnum):
 
     SEAL = 0
     DATA = 1
+    SIGNED_SEAL = 2
+    SIGNED_DATA = 3
 
 
 _KINDS = frozenset(Kind)
+_SEALS = frozenset({Kind.SEAL, Kind.SIGNED_SEAL})
+_SIGNED = {Kind.SEAL: Kind.SIGNED_SEAL, Kind.DATA: Kind.SIGNED_DATA}
+_PLAIN = {signed: plain for plain, signed in _SIGNED.items()}
+_PLACE = struct.Struct("<HII16s")  # kind term seq link: what of a header a signature covers
 
 
 class Seal(msgspec.Struct, frozen=True, array_like=True):
@@ -118,9 +127,18 @@ def frame_size(length: int) -> int:
 
 
 def encode_frame(
-    claim: Claim, kind: Kind, seq: int, link: bytes, payload: bytes
+    claim: Claim,
+    kind: Kind,
+    seq: int,
+    link: bytes,
+    payload: bytes,
+    signing: Signing | None = None,
 ) -> tuple[bytes, bytes]:
-    """(frame, link for the next frame)."""
+    """(frame, link for the next frame), signed when there is something to sign with."""
+    if signing is not None:
+        kind = _SIGNED[kind]
+        place = _PLACE.pack(kind, claim.term, seq, link)
+        payload = signing.sign(claim.encode(), place, payload) + payload
     body = _FRAME.pack(
         _FRAME_MAGIC,
         VERSION,
@@ -162,7 +180,10 @@ def _header_at(data: bytes, pos: int) -> _Header | None:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A frame that passed every check: `raw` is all of it, padding included, from offset `start`."""
+    """A frame that passed every check: `raw` is all of it, padding included, from offset `start`.
+
+    `kind` is `SEAL` or `DATA`. `signature` is b"" when it has none; nobody has compared it yet.
+    """
 
     kind: Kind
     seq: int
@@ -170,6 +191,12 @@ class Frame:
     payload: bytes
     start: int
     raw: bytes
+    signature: bytes = b""
+
+    def signed(self, claim: Claim, signing: Signing) -> bool:
+        """Whether the signature is right, for this very place in the log of `claim`."""
+        place = self.raw[6:16] + self.raw[40:56]
+        return signing.signed(self.signature, claim.encode(), place, self.payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +266,7 @@ def _scan(data: bytes, claim: Claim) -> Iterator[Frame | Flaw]:
             if whole and header.kind not in _KINDS:
                 yield Flaw(seq, "it is of a kind that this headway does not know", torn=False)
             elif whole:
-                yield Frame(Kind(header.kind), seq, header.next_link, payload, pos, data[pos:end])
+                yield _frame(header, payload, pos, data[pos:end])
             else:
                 torn = end >= used and len(payload) == header.length and _has_hole(data, pos, end)
                 yield Flaw(seq, "its payload fails its checksum", torn=torn)
@@ -253,6 +280,14 @@ def _scan(data: bytes, claim: Claim) -> Iterator[Frame | Flaw]:
         yield Flaw(seq, "its header fails its checks", torn=False)
         pos, seq = found
         link = None  # the frame before is unknown: its own checks must do
+
+
+def _frame(header: _Header, payload: bytes, pos: int, raw: bytes) -> Frame:
+    kind = Kind(header.kind)
+    signature = b""
+    if kind in _PLAIN:
+        kind, signature, payload = _PLAIN[kind], payload[:SIGNATURE], payload[SIGNATURE:]
+    return Frame(kind, header.seq, header.next_link, payload, pos, raw, signature)
 
 
 def _used(data: bytes) -> int:
@@ -270,7 +305,7 @@ def _belongs(header: _Header, claim: Claim, seq: int, link: bytes | None) -> boo
         and header.writer == claim.writer[:8]
         and header.seq == seq
         and (link is None or header.link == link)
-        and (header.kind == Kind.SEAL) == (seq == 0)
+        and (header.kind in _SEALS) == (seq == 0)
     )
 
 

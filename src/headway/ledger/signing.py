@@ -24,6 +24,7 @@ LEAST = 32
 SIGNATURE = 32
 """Bytes of a signature: HMAC-SHA256."""
 _LARGEST_FILE = 4096
+_DOMAIN = b"headway ledger frame 1\n"  # so that a signature means nothing anywhere else
 _HEX = re.compile(r"(?:[0-9A-Fa-f]{2})+")
 _CURE = "Make one with `python -c 'import secrets; print(secrets.token_hex(32))'`."
 
@@ -56,6 +57,46 @@ class Key:
 
     def __reduce__(self) -> str:
         raise TypeError("a key stays in the process that read it")
+
+
+class Signing:
+    """A key on one ledger: what it signs can stand nowhere else.
+
+    Args:
+        key: the secret.
+        prefix: the ledger's key in its home, `runs/<run>/ledger`.
+    """
+
+    __slots__ = ("_head", "_key")
+
+    def __init__(self, key: Key, prefix: str) -> None:
+        name = prefix.encode()
+        self._key = key
+        self._head = _DOMAIN + len(name).to_bytes(4, "little") + name
+
+    def sign(self, claim: bytes, place: bytes, payload: bytes) -> bytes:
+        """The signature of a frame.
+
+        Args:
+            claim: the 64 bytes at the head of its log: which term, and whose.
+            place: kind, term, seq and link of its header, 26 bytes.
+            payload: all that it holds.
+        """
+        return self._key.sign(self._head, claim, place, payload)
+
+    def signed(self, signature: bytes, claim: bytes, place: bytes, payload: bytes) -> bool:
+        """Whether `signature` is what `sign` gives."""
+        return self._key.signed(signature, self._head, claim, place, payload)
+
+
+def signing_of(prefix: str) -> Signing | None:
+    """What signs the ledger under `prefix`; None without a key.
+
+    Raises:
+        InputError: see `configured`.
+    """
+    key = configured()
+    return None if key is None else Signing(key, prefix)
 
 
 _lock = threading.Lock()

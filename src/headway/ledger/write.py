@@ -32,7 +32,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from headway.ledger.read import Chain, Tip, read_terms, term_key, terms_in
+from headway.ledger.read import MOST_TERMS, Chain, Tip, read_terms, term_key, terms_in
 from headway.ledger.record import (
     CLAIM_SIZE,
     Claim,
@@ -42,7 +42,13 @@ from headway.ledger.record import (
     frame_size,
     ledger_name,
 )
-from headway.model.errors import CheckpointFenced, StorageError
+from headway.ledger.signing import FILE_VARIABLE, SIGNATURE, VARIABLE, signing_of
+from headway.model.errors import (
+    CheckpointCorrupt,
+    CheckpointFenced,
+    StorageError,
+    UntrustedState,
+)
 from headway.ports import KeyExists, LogWriter, Storage
 
 FIRST_ROOM = 16 * 1024
@@ -68,6 +74,7 @@ class Ledger:
         self._rank = rank
         self._writer = writer
         self._name = ledger_name(prefix)
+        self._signing = signing_of(prefix)
         self._lock = threading.Lock()
         self._claim: Claim | None = None
         self._log: LogWriter | None = None
@@ -106,11 +113,19 @@ class Ledger:
             CheckpointFenced: another writer claimed a newer term meanwhile, or one of a higher rank
                 was here before.
             StorageError: the store failed; nothing that was acknowledged is touched.
+            UntrustedState: there is a key, and a record is not signed with it (`read_ledger`); or
+                there is none, and the ledger is signed: those with the key would refuse it from here.
+            CheckpointCorrupt: its last possible term is taken, which no headway can have done.
         """
         ledger = cls(storage, prefix, room=room, rank=rank, writer=new_writer())
         older = terms_in(storage.list(prefix))
         while True:
             number = older[0] + 1 if older else 1
+            if number >= MOST_TERMS:
+                raise CheckpointCorrupt(
+                    f"{prefix} in {storage.url} has a claim of term {older[0]}, the last one there can "
+                    "be. Nobody has opened it that often: remove that file, or put the home back."
+                )
             try:
                 log = ledger._claim_next(number, room)  # W1
                 break
@@ -121,6 +136,11 @@ class Ledger:
             if chain.rank > rank:  # W10
                 ledger._fenced_by = chain.newest
                 raise ledger._fenced()
+            if chain.signed and ledger._signing is None:
+                raise UntrustedState(
+                    f"{prefix} in {storage.url} is signed, and what this process would add to it is "
+                    f"not. Set {VARIABLE} or {FILE_VARIABLE} to the key that it was written with."
+                )
             if inspect is not None:
                 inspect(chain)
             if chain.last is not None:
@@ -155,15 +175,16 @@ class Ledger:
                 over may find them whole and keep them.
         """
         body = msgspec.msgpack.encode(payloads)
+        size = len(body) + (0 if self._signing is None else SIGNATURE)
         with self._lock:
             if self._fenced_by:
                 raise self._fenced()
             log = self._log
             if log is None:
-                log = self._turn_over(len(body))
-            elif frame_size(len(body)) > log.room:
+                log = self._turn_over(size)
+            elif frame_size(size) > log.room:
                 self._room = min(MOST_ROOM, self._room * 2)
-                log = self._turn_over(len(body))
+                log = self._turn_over(size)
             self._put(log, Kind.DATA, body)
 
     def check(self) -> None:
@@ -223,7 +244,9 @@ class Ledger:
         assert self._claim is not None
         self._log = None  # until we know how it ended, the term is over (W7)
         try:
-            frame, link = encode_frame(self._claim, kind, self._seq, self._link, payload)
+            frame, link = encode_frame(
+                self._claim, kind, self._seq, self._link, payload, self._signing
+            )
             log.append(frame)  # W5
             self._look_for_newer()  # W6
             tip = Tip(self._number, self._seq + 1, link)
