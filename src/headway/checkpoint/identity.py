@@ -11,6 +11,9 @@ from __future__ import annotations
 from xxhash import xxh3_128_digest
 
 from headway.ledger import signing
+from headway.model.errors import UntrustedState
+from headway.model.manifest import Manifest
+from headway.ports import Storage
 
 CHECKSUM = 16
 """Bytes of an xxh3-128."""
@@ -32,6 +35,28 @@ def verify(view: bytes | memoryview, expected: bytes) -> bool:
     if len(expected) == CHECKSUM:
         return xxh3_128_digest(view) == expected
     return len(expected) == IDENTITY and _blake3(view) == expected
+
+
+def fits(known_by: bytes) -> bool:
+    """Whether a chunk that an older record knows by `known_by` may be named by a record written now: with
+    a key, not by a mere checksum."""
+    return signing.configured() is None or len(known_by) == IDENTITY
+
+
+def believe(storage: Storage, manifest: Manifest) -> None:
+    """Refuse a record that vouches for its content by a checksum only, where there is a key and others
+    can write to the packs. No headway writes such a record with a key.
+
+    Raises:
+        UntrustedState: it does.
+    """
+    if storage.trusted or all(fits(c.hash) for e in manifest.entries for c in e.chunks):
+        return
+    raise UntrustedState(
+        f"checkpoint {manifest.number} in {storage.url} names its content by checksums, which do not "
+        f"stop a forger, and there is a key ({signing.VARIABLE}). Put the home back from a copy, or "
+        "unset the key to load it as it is."
+    )
 
 
 def _blake3(view: bytes | memoryview) -> bytes:

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
+from headway.checkpoint.identity import believe
 from headway.checkpoint.lineage import Lineage, lineage_of, report_of, skipped
 from headway.ledger.read import Chain
 from headway.ledger.write import Ledger
@@ -109,6 +110,7 @@ class Turn:
         """`load` the newest checkpoint that passes its checks; older ones stand in, with a warning."""
         while (manifest := self.newest()) is not None:
             try:
+                believe(self.storage, manifest)
                 value = load(manifest)
             except CheckpointCorrupt as error:
                 self._bad[manifest.number] = str(error)

@@ -18,6 +18,7 @@ from headway.engine.encode import TAG
 from headway.engine.files import Directory, File, Stored
 from headway.engine.shapes import Kind, Shape, fields_of, shape_of
 from headway.engine.types import check, describe, literal_index, typed_dict_item
+from headway.ledger.signing import trusts
 from headway.model.errors import CheckpointCorrupt, InputError
 
 _MOMENTS = {"datetime", "date", "time", "timedelta"}
@@ -61,7 +62,7 @@ class Decoder:
         if tag == "pickle":
             storage = self._blobs.storage
             data = self._content(plain)
-            value = pickles.load(data, where, trusted=storage.trusted, url=storage.url)
+            value = pickles.load(data, where, trusted=trusts(storage), url=storage.url)
             check(value, type_, where)
             return value
         match shape.kind:

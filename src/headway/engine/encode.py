@@ -25,6 +25,7 @@ from headway.engine.blobs import Blobs
 from headway.engine.files import Directory, File
 from headway.engine.shapes import Kind, Shape, fields_of, shape_of
 from headway.engine.types import fits, typed_dict_item
+from headway.ledger.signing import trusts
 
 TAG = "$"
 _LOWEST, _HIGHEST = -(1 << 63), (1 << 64) - 1  # what msgpack's integers reach
@@ -113,7 +114,7 @@ class Encoder:
             header, raw = array
             return {**header, **self._content(raw)}
         storage = self._blobs.storage
-        data = pickles.dump(value, where, trusted=storage.trusted, url=storage.url)
+        data = pickles.dump(value, where, trusted=trusts(storage), url=storage.url)
         return {TAG: "pickle", **self._content(data)}
 
     def _int(self, value: int) -> Any:

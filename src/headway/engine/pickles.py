@@ -1,8 +1,9 @@
 """Pickle, for values of classes that headway does not know, and its trust rule.
 
 Loading a pickle runs code that the bytes name. So it is done only in a home that nobody else can
-write to. Classes of a script are pickled under the name that the script goes by in other processes
-(`engine.programs`), and found in `__main__` again by the script itself.
+write to, or with the key that all its records are signed with. Classes of a script are pickled under
+the name that the script goes by in other processes (`engine.programs`), and found in `__main__` again
+by the script itself.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def load(data: bytes, where: str, *, trusted: bool, url: str) -> Any:
     """The value that `dump` was given. Runs code that `data` names.
 
     Raises:
-        UntrustedState: others can write to the home.
+        UntrustedState: others can write to the home, and there is no key.
         CheckpointCorrupt: the class has changed since, or is not there any more.
     """
     if not trusted:
@@ -61,8 +62,8 @@ def load(data: bytes, where: str, *, trusted: bool, url: str) -> Any:
 def _why(url: str) -> str:
     return (
         f"which runs code when it is loaded, and others can write to the home {url}. Make the home "
-        f"yours alone (`chmod go-w {url}`), or annotate the value as a dataclass, an array or plain "
-        "types."
+        f"yours alone (`chmod go-w {url}`), sign what is in it (HEADWAY_KEY), or annotate the value as "
+        "a dataclass, an array or plain types."
     )
 
 

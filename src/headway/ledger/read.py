@@ -165,7 +165,7 @@ class _Reader:
             self.note(number, -1, term)
             return None
         self._rank = max(self._rank, term.claim.rank)
-        if term.seal is not None:
+        if term.frames and term.frames[0].kind is Kind.SEAL:
             self.believe(term, term.frames[0])
         return term
 

@@ -16,6 +16,7 @@ import re
 import threading
 
 from headway.model.errors import InputError
+from headway.ports import Storage
 
 VARIABLE = "HEADWAY_KEY"
 FILE_VARIABLE = "HEADWAY_KEY_FILE"
@@ -97,6 +98,17 @@ def signing_of(prefix: str) -> Signing | None:
     """
     key = configured()
     return None if key is None else Signing(key, prefix)
+
+
+def trusts(storage: Storage) -> bool:
+    """Whether what comes out of `storage` can be believed to be this user's own, so that a pickle in it
+    may be loaded: nobody else can write there, or all that is read is signed (`ledger.read`), and what
+    records name is named by a cryptographic hash.
+
+    Raises:
+        InputError: see `configured`.
+    """
+    return configured() is not None or storage.trusted
 
 
 _lock = threading.Lock()

@@ -12,7 +12,7 @@
     ├── CheckpointError        a checkpoint cannot be used as asked
     │   ├── CheckpointCorrupt      bytes differ from what was saved
     │   ├── CheckpointFenced       a newer attempt owns this state: stop
-    │   └── UntrustedState         loading would run code from an untrusted place
+    │   └── UntrustedState         it may be a forger's: not signed, or it would run code
     ├── RecoverableError       for task bodies: failed, but worth another try
     └── NonRecoverableError    for task bodies: failed, and no retry will help
 
@@ -86,7 +86,8 @@ class CheckpointFenced(CheckpointError):
 
 
 class UntrustedState(CheckpointError):
-    """Loading this value would run code, and it comes from a place that is not trusted."""
+    """Somebody else may have made this: it is not signed with the key that there is, or loading it would
+    run code and others can write to the home."""
 
 
 class RecoverableError(HeadwayError):
