@@ -18,9 +18,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from xxhash import xxh3_128_digest
-
 from headway.checkpoint.hands import spread
+from headway.checkpoint.identity import digest, fits, verify
 from headway.checkpoint.memory import Block, address, copy
 from headway.checkpoint.staging import PIECE, Captured, Layout, Run
 from headway.checkpoint.state import Part
@@ -32,8 +31,6 @@ SLOT = 1 << 20
 MOST_FRAGMENTS = 64
 """Fragments of a slot, beyond which it is written whole."""
 _WRITERS = 4
-
-Digest = Callable[[memoryview], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +111,6 @@ class Encoder:
         packs: where new bytes go.
         layout: of the state.
         base: a checkpoint that may be referred to, or None.
-        digest: of a chunk.
     """
 
     def __init__(
@@ -122,11 +118,9 @@ class Encoder:
         packs: Packs,
         layout: Layout,
         base: Manifest | None,
-        digest: Digest = xxh3_128_digest,
     ) -> None:
         self._packs = packs
         self._layout = layout
-        self._digest = digest
         self._old = _slots_of(base, layout) if base is not None else {}
 
     def captured(self, captured: Captured, *, since_base: bool) -> Pieces:
@@ -213,14 +207,14 @@ class Encoder:
         if isinstance(piece, Piece):
             return piece
         start, end = slot.at + piece[0], slot.at + piece[1]
-        return Piece(self._digest(memory[start:end]), *places[start], end - start)
+        return Piece(digest(memory[start:end]), *places[start], end - start)
 
     def _by_hash(self, view: memoryview, old: tuple[Piece, ...]) -> list[Piece | Run]:
         found: list[Piece | Run] = []
         at = 0
         for piece in old:
             end = at + piece.length
-            if self._digest(view[at:end]) == piece.digest:
+            if verify(view[at:end], piece.digest):
                 found.append(piece)
             else:
                 _fresh(found, at, end)
@@ -258,8 +252,7 @@ class Encoder:
         """The part [start, end) of an older piece that begins at `begin`."""
         if end - start == piece.length:
             return piece
-        digest = self._digest(view[start:end])
-        return Piece(digest, piece.pack, piece.offset + start - begin, end - start)
+        return Piece(digest(view[start:end]), piece.pack, piece.offset + start - begin, end - start)
 
     def _write(self, memory: memoryview, runs: Iterable[Run]) -> dict[int, tuple[str, int]]:
         """Write runs of memory, those that are neighbours in one go; (pack, offset) of each start."""
@@ -349,7 +342,7 @@ def _slots_of(base: Manifest, layout: Layout) -> dict[tuple[int, int], tuple[Pie
             at += chunk.length
             if at - start >= min(SLOT, size - start):
                 whole = at - start == min(SLOT, size - start)
-                if whole and not any(piece.pack in thin for piece in pieces):
+                if whole and all(piece.pack not in thin and fits(piece.digest) for piece in pieces):
                     slots[part, start] = tuple(pieces)
                 start, pieces = at, []
     return slots
