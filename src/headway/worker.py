@@ -120,6 +120,8 @@ def attempt(
                 on_saved=send,
                 on_warning=send,
                 scratch=scratch,
+                keep=spec.keep,
+                keep_best=spec.keep_best,
             )
             values = Values(storage, values_prefix(spec.run), scratch)
             context = Context(spec.run, spec.node, spec.attempt, spec.retries_left, checkpoint)

@@ -193,7 +193,8 @@ def test_short_writes_go_on_where_they_stopped(home: Path, monkeypatch: pytest.M
         ("open", lambda storage: storage.settle("k", 0, b"v")),
         ("pwrite", lambda storage: storage.settle("k", 0, b"v")),
         ("fdatasync", lambda storage: storage.settle("k", 0, b"v")),
-        ("rename", lambda storage: storage.delete("k")),
+        ("rename", lambda storage: storage.delete("d")),
+        ("unlink", lambda storage: storage.delete("k")),
     ],
 )
 def test_a_fault_while_looking_is_never_an_absence(

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from headway.checkpoint.handle import Checkpoint
+from headway.model.settings import Keep
 from headway.storage.local import LocalStorage
 
 PREFIX = "runs/1tq4zk-8f3d/nodes/train"
@@ -116,6 +117,7 @@ def attempt(
     steps: list[dict[str, Any]],
     number: int = 0,
     mutant: str = "",
+    keep: Keep = "all",
 ) -> None:
     """An attempt: look for what is there, save what the plan says, note each save that returned.
 
@@ -126,13 +128,19 @@ def attempt(
         steps: a `Plan`, as plain data.
         number: of the attempt.
         mutant: name of a function of `tests.crash.planted` that breaks this process first.
+        keep: how many checkpoints stay.
     """
     plan = msgspec.convert(steps, Plan)
     notes = Notes(side)
     if mutant:
         getattr(importlib.import_module("tests.crash.planted"), mutant)()
     checkpoint = Checkpoint(
-        LocalStorage(Path(home)), PREFIX, attempt=number, inputs=INPUTS, on_warning=notes.warned
+        LocalStorage(Path(home)),
+        PREFIX,
+        attempt=number,
+        inputs=INPUTS,
+        on_warning=notes.warned,
+        keep=keep,
     )
     for step in plan:
         step.tree  # noqa: B018  # cost is paid before the save, not traced into it

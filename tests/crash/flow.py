@@ -68,7 +68,7 @@ def first(side: str, n: int) -> str:
         return fold("first", n)
 
 
-@task
+@task(keep="all")
 def count(side: str, n: int, value: str, large: bool, pause: float) -> str:
     with alone(side):
         checkpoint = current_context().checkpoint

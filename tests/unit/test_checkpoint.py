@@ -23,6 +23,7 @@ from headway.model.errors import (
     StorageUnavailable,
 )
 from headway.model.program import Saved, Warned
+from headway.model.settings import Best, Keep
 from headway.storage.local import LocalStorage
 
 PREFIX = "runs/r/nodes/train"
@@ -45,7 +46,9 @@ class Attempts:
         self.warned: list[Warned] = []
         self._next = 0
 
-    def __call__(self, inputs: str = "i") -> Checkpoint:
+    def __call__(
+        self, inputs: str = "i", *, keep: Keep = None, keep_best: Best | None = None
+    ) -> Checkpoint:
         attempt, self._next = self._next, self._next + 1
         return Checkpoint(
             self.storage,
@@ -54,6 +57,8 @@ class Attempts:
             inputs=inputs,
             on_saved=self.saved.append,
             on_warning=self.warned.append,
+            keep=keep,
+            keep_best=keep_best,
         )
 
     def packs(self) -> list[Path]:
@@ -139,7 +144,7 @@ class TestBytes:
             attempts().write(3)  # type: ignore[arg-type]
 
     def test_threads_do_not_mix_their_writes(self, attempts: Attempts) -> None:
-        mine = attempts()
+        mine = attempts(keep="all")
         threads = [
             threading.Thread(target=lambda n=n: mine.write(bytes([n]) * 50_000)) for n in range(6)
         ]

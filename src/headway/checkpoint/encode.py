@@ -23,8 +23,9 @@ from headway.checkpoint.identity import digest, fits, verify
 from headway.checkpoint.memory import Block, address, copy
 from headway.checkpoint.staging import PIECE, Captured, Layout, Run
 from headway.checkpoint.state import Part
+from headway.checkpoint.turn import Turn
 from headway.model.manifest import Chunk, Entry, Manifest
-from headway.ports import ALIGN, PackWriter, Storage
+from headway.ports import ALIGN, PackWriter
 
 SLOT = 1 << 20
 """Bytes of a part that have a chunk of their own, or fragments."""
@@ -63,8 +64,7 @@ class Packs:
     """The packs of one save: one new one, begun when it is first written to.
 
     Args:
-        storage: where.
-        new_pack: makes its key.
+        turn: whose it is.
         size: bytes that will have to be written, if that is known.
 
     Attributes:
@@ -72,9 +72,8 @@ class Packs:
         written: bytes that went into it.
     """
 
-    def __init__(self, storage: Storage, new_pack: Callable[[], str], size: int) -> None:
-        self._storage = storage
-        self._new_pack = new_pack
+    def __init__(self, turn: Turn, size: int) -> None:
+        self._turn = turn
         self._size = size
         self._lock = threading.Lock()
         self._pack: PackWriter | None = None
@@ -85,8 +84,9 @@ class Packs:
         """(pack, offset) of the data. From any thread."""
         with self._lock:
             if self._pack is None:
-                key = self._new_pack()
-                self._pack = self._storage.create_pack(key, size=self._size)
+                key = self._turn.new_pack()
+                spare = self._turn.spare_pack()
+                self._pack = self._turn.storage.create_pack(key, size=self._size, reuse=spare)
                 self.name = key.rpartition("/")[2]
             self.written += len(data)
         return self.name, self._pack.write(data)

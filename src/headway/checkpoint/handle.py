@@ -14,6 +14,7 @@ from typing import Any
 from headway.checkpoint.background import SaveHandle, ended
 from headway.checkpoint.lineage import history_of
 from headway.checkpoint.restore import content, state_of, to_directory
+from headway.checkpoint.retain import rule_of
 from headway.checkpoint.save import INLINE, Content, known_chunks
 from headway.checkpoint.source import (
     READER_NAME,
@@ -22,6 +23,7 @@ from headway.checkpoint.source import (
     from_bytes,
     from_path,
     from_reader,
+    size_of,
 )
 from headway.checkpoint.state import Flattened, put_into
 from headway.checkpoint.states import StateSaves
@@ -30,6 +32,7 @@ from headway.model.errors import CheckpointError, InputError, StorageError
 from headway.model.manifest import Entry, Manifest
 from headway.model.program import Saved, Warned
 from headway.model.report import CheckpointReport
+from headway.model.settings import Best, Keep
 from headway.ports import Storage
 
 __all__ = ["Checkpoint", "history_of"]
@@ -41,6 +44,9 @@ class Checkpoint:
     "Previous" is the newest valid checkpoint of this task over all its attempts, what this attempt
     saved itself included. A checkpoint is exactly what one `save` or `write` was given. Both return
     when it would survive a power cut. Safe to use from several threads; not from forked processes.
+
+    A save also gives up older checkpoints that are not to be kept: by default all but the newest 3 of those
+    that are too large (32 KiB) for the record itself.
 
     Attributes:
         attempt: number of the attempt that uses it, from 0.
@@ -56,6 +62,8 @@ class Checkpoint:
         on_saved: Callable[[Saved], None] | None = None,
         on_warning: Callable[[Warned], None] | None = None,
         scratch: Path | None = None,
+        keep: Keep = None,
+        keep_best: Best | None = None,
     ) -> None:
         self.attempt = attempt
         self._on_warning = on_warning or (lambda _: None)
@@ -68,6 +76,7 @@ class Checkpoint:
             inputs=inputs,
             on_saved=on_saved or (lambda _: None),
             on_warning=self._on_warning,
+            rule=rule_of(keep, keep_best),
         )
         self._lock = threading.RLock()
         self._states = StateSaves(self._turn, self._lock)
@@ -125,8 +134,9 @@ class Checkpoint:
             hint = ": write(text.encode())" if isinstance(data, str) else ""
             raise InputError(f"write() takes bytes, and got {type(data).__name__}{hint}")
         view = memoryview(data).cast("B")
+        self._turn.metric(None)
         if len(view) > INLINE:
-            self._save(lambda: from_bytes(view), "bytes")
+            self._save(lambda: from_bytes(view), "bytes", lambda: len(view))
             return
         self._states.drain()
         with self._lock:  # the common case, without the machinery for what is large
@@ -166,16 +176,18 @@ class Checkpoint:
         """
         if isinstance(source, Mapping):
             self._usable()
-            return self._states.save(Flattened(source), wait=wait)
+            metric = self._turn.metric(source)
+            return self._states.save(Flattened(source), wait=wait, metric=metric)
+        self._turn.metric(None)
         if isinstance(source, str | os.PathLike):
             path = Path(source)
             kind = "directory" if path.is_dir() else "file"
-            return self._save(lambda: from_path(path), kind)
+            return self._save(lambda: from_path(path), kind, lambda: size_of(path))
         if isinstance(source, bytes | bytearray | memoryview):
             raise InputError("save() takes a path or a reader; for bytes use write(data)")
         if callable(getattr(source, "read", None)):
             reader = source
-            return self._save(lambda: from_reader(reader), "bytes")
+            return self._save(lambda: from_reader(reader), "bytes", lambda: 0)
         raise InputError(
             "save() takes a path, a directory, a binary reader or a mapping, and got "
             f"{type(source).__name__}"
@@ -294,11 +306,14 @@ class Checkpoint:
                 "it. Send the state to the parent, and save it there."
             )
 
-    def _save(self, source: Callable[[], Iterable[Item]], kind: str) -> SaveHandle:
+    def _save(
+        self, source: Callable[[], Iterable[Item]], kind: str, size: Callable[[], int]
+    ) -> SaveHandle:
         self._states.drain()
         with self._lock:
             turn = self._begun()
             began = time.monotonic()
+            turn.require_room(turn.likely(size()))
             known = {} if turn.good is None else known_chunks(turn.good)
             made = Content(self._storage, turn.new_pack, known)
             try:

@@ -69,6 +69,18 @@ def from_path(path: Path) -> Iterator[Item]:
     return iter([_file(path, path.name)])
 
 
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a directory; what cannot be looked at is left out."""
+    if not path.is_dir():
+        return path.stat().st_size if path.exists() else 0
+    size = 0
+    for base, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(OSError):  # it is for an estimate; the save itself will tell
+                size += os.lstat(f"{base}/{name}").st_size
+    return size
+
+
 def _directory(path: Path, prefix: str) -> Iterator[Item]:
     try:
         names = sorted(os.listdir(path))

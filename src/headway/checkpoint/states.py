@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from headway.checkpoint.background import Background, SaveHandle, ended
 from headway.checkpoint.encode import Encoder, Packs, Pieces, entries_of
+from headway.checkpoint.retain import Metric
 from headway.checkpoint.save import INLINE
 from headway.checkpoint.staging import Layout, Staging
 from headway.checkpoint.state import Flattened
@@ -43,18 +44,18 @@ class StateSaves:
                 self._background.drain()
                 self._copy().prepare(Layout.of(flat.parts))
 
-    def save(self, flat: Flattened, *, wait: bool) -> SaveHandle:
-        """See `Checkpoint.save`."""
+    def save(self, flat: Flattened, *, wait: bool, metric: Metric | None = None) -> SaveHandle:
+        """See `Checkpoint.save`; `metric` is what `keep_best` compares."""
         began = time.monotonic()
         with self._door:
             self._background.drain()
             with self._lock:
                 self._turn.opened()
             if wait and (self._staging is None or flat.size <= INLINE):
-                return ended(self._save_now(flat, began))
+                return ended(self._save_now(flat, began, metric))
             if not wait:
                 self._background.raise_failure()
-            handle = self._background.begin(self._job(flat, began))
+            handle = self._background.begin(self._job(flat, began, metric))
         if wait:
             handle.wait()
         return handle
@@ -82,7 +83,7 @@ class StateSaves:
             self._staging = Staging()
         return self._staging
 
-    def _job(self, flat: Flattened, began: float) -> Callable[[], int]:
+    def _job(self, flat: Flattened, began: float, metric: Metric | None) -> Callable[[], int]:
         """Copy the state now; what is left to be done."""
         skeleton = flat.skeleton
         if flat.size <= INLINE:
@@ -91,7 +92,7 @@ class StateSaves:
             def record() -> int:
                 with self._lock:
                     return self._turn.commit(
-                        began, "state", flat.size, entries, skeleton=skeleton
+                        began, "state", flat.size, entries, skeleton=skeleton, metric=metric
                     ).number
 
             return record
@@ -106,6 +107,7 @@ class StateSaves:
                     captured.layout,
                     skeleton,
                     began,
+                    metric,
                     lambda encoder: encoder.captured(captured, since_base=since),
                 )
                 self._copied = number
@@ -113,16 +115,16 @@ class StateSaves:
 
         return write
 
-    def _save_now(self, flat: Flattened, began: float) -> int:
+    def _save_now(self, flat: Flattened, began: float, metric: Metric | None) -> int:
         with self._lock:
             if flat.size <= INLINE:
                 entries = _inline(flat)
                 return self._turn.commit(
-                    began, "state", flat.size, entries, skeleton=flat.skeleton
+                    began, "state", flat.size, entries, skeleton=flat.skeleton, metric=metric
                 ).number
             layout = Layout.of(flat.parts)
             return self._commit(
-                layout, flat.skeleton, began, lambda encoder: encoder.direct(flat.parts)
+                layout, flat.skeleton, began, metric, lambda encoder: encoder.direct(flat.parts)
             )
 
     def _commit(
@@ -130,11 +132,13 @@ class StateSaves:
         layout: Layout,
         skeleton: bytes,
         began: float,
+        metric: Metric | None,
         encode: Callable[[Encoder], Pieces],
     ) -> int:
         turn = self._turn
         size = sum(layout.sizes)
-        packs = Packs(turn.storage, turn.new_pack, 0 if turn.good is not None else layout.total)
+        turn.require_room(turn.likely(size))
+        packs = Packs(turn, 0 if turn.good is not None else layout.total)
         try:
             pieces = encode(Encoder(packs, layout, turn.good))
             packs.finish()
@@ -147,7 +151,9 @@ class StateSaves:
         )
         known[packs.name] = packs.written
         stored = tuple(known.get(name, 0) for name in names)
-        return turn.commit(began, "state", size, entries, names, skeleton, stored).number
+        return turn.commit(
+            began, "state", size, entries, names, skeleton, stored, metric=metric
+        ).number
 
 
 def _inline(flat: Flattened) -> tuple[Entry, ...]:

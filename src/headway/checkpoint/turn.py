@@ -2,21 +2,24 @@
 the record that makes a new one.
 
 WRITE ORDER. S1: content is durable, its packs' names included. S2: only then is the record that names it
-appended. S3: only when that is acknowledged are packs deleted that no checkpoint names any more, and
-only by the writer that was acknowledged. So a record never names bytes that a power cut can take away,
-and nothing is deleted before what replaces it is durable.
+appended; it also gives up the checkpoints that are not kept. S3: only when that is acknowledged are packs
+deleted that no checkpoint names any more, and only by the writer that was acknowledged (`space` has the
+details). So a record never names bytes that a power cut can take away, and nothing is deleted before what
+replaces it is durable.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
 from headway.checkpoint.identity import believe
 from headway.checkpoint.lineage import Lineage, lineage_of, report_of, skipped
+from headway.checkpoint.retain import Metric, Rule, given_up, metric_of
+from headway.checkpoint.space import LARGE, Space, readable
 from headway.ledger.read import Chain
 from headway.ledger.write import Ledger
 from headway.model.errors import CheckpointCorrupt
@@ -38,6 +41,7 @@ class Turn:
         attempt: whose turn it is.
         inputs: digest of the node's inputs; checkpoints of others are passed over.
         on_saved, on_warning: are told what a person should know.
+        rule: which checkpoints are kept.
 
     Attributes:
         packs: key below which the packs are.
@@ -53,6 +57,7 @@ class Turn:
         inputs: str,
         on_saved: Callable[[Saved], None],
         on_warning: Callable[[Warned], None],
+        rule: Rule = Rule(),  # noqa: B008  # it is frozen
     ) -> None:
         self.storage = storage
         self.attempt = attempt
@@ -62,11 +67,16 @@ class Turn:
         self._inputs = inputs
         self._on_saved = on_saved
         self._on_warning = on_warning
+        self._rule = rule
         self._ledger: Ledger | None = None
-        self._manifests: list[Manifest] = []
+        self._space: Space | None = None
+        self._manifests: dict[int, Manifest] = {}  # of these inputs, oldest first
+        self._concerned: dict[int, Manifest] = {}  # those, of all inputs, that may be given up
+        self._unsure: dict[int, Manifest] = {}  # their append did not return: in the chain, or not
         self._bad: dict[int, str] = {}
         self._next = 1
-        self._packs_made = 0
+        self._share: float | None = None  # of its bytes that the last save had to write
+        self._told_of_room = False
 
     def opened(self) -> Ledger:
         """The ledger, claimed at first use: a task that saves nothing costs nothing."""
@@ -79,10 +89,15 @@ class Turn:
                 self._refuse_if_lost(found[0])
 
             # Ranked by attempt: one that was given up must not take the state from its successor.
-            self._ledger = Ledger.open(self.storage, key, rank=self.attempt, inspect=inspect)
+            ledger = Ledger.open(self.storage, key, rank=self.attempt, inspect=inspect)
             lineage = found[0]
-            self._manifests = [m for m in lineage.manifests if m.inputs == self._inputs]
+            live = lineage.manifests
+            self._manifests = {m.number: m for m in live if m.inputs == self._inputs}
+            self._concerned = {m.number: m for m in live if self._rule.concerns(m)}
+            sound = all(damage.tail for damage in lineage.damage)
+            self._space = Space(self.storage, self.packs, live, ledger.term, sound=sound)
             self._next = lineage.next_number
+            self._ledger = ledger
             for damage in lineage.damage:
                 self._warn("unfinished" if damage.tail else "damaged", f"{key}: {skipped(damage)}")
         return self._ledger
@@ -94,7 +109,7 @@ class Turn:
             CheckpointCorrupt: there were some, and all are bad.
         """
         self.opened()
-        for manifest in reversed(self._manifests):
+        for manifest in reversed(self._manifests.values()):
             if manifest.number not in self._bad:
                 return manifest
         if self._manifests:
@@ -123,12 +138,47 @@ class Turn:
     def history(self) -> list[CheckpointReport]:
         """All checkpoints, oldest first."""
         self.opened()
-        return [report_of(m, valid=m.number not in self._bad) for m in self._manifests]
+        return [report_of(m, valid=m.number not in self._bad) for m in self._manifests.values()]
 
     def new_pack(self) -> str:
         """Key for a pack. Its name has the term in it, so no two writers ever have the same one."""
-        self._packs_made += 1
-        return f"{self.packs}/{self.opened().term:08d}-{self._packs_made:06d}"
+        term = self.opened().term
+        assert self._space is not None
+        return self._space.new(term)
+
+    def spare_pack(self) -> str | None:
+        """A pack of this turn that no checkpoint names any more: for `create_pack(reuse=)`, at once. None
+        when there is none; the space of packs is kept for reuse only if this is asked for."""
+        self.opened()
+        assert self._space is not None
+        return self._space.spare()
+
+    def metric(self, state: Mapping[Any, Any] | None) -> Metric | None:
+        """What `keep_best` compares, of a state (None: bytes or files) that is about to be saved.
+
+        Raises:
+            InputError: the state has no such number.
+        """
+        return metric_of(self._rule, state)
+
+    def likely(self, size: int) -> int:
+        """Bytes that a save of `size` has to write, as far as can be told before: all of them when there
+        is nothing to refer to, else the share that it was the last time, else nobody knows: 0."""
+        return size if self.good is None else int(size * (self._share or 0.0))
+
+    def require_room(self, size: int) -> None:
+        """See that a save has the room that it needs, before it is begun.
+
+        Args:
+            size: bytes that will be written. Too few are safe (the save fails when the disk is full),
+                too many refuse a save that may have succeeded.
+
+        Raises:
+            StorageFull: there is not so much room, and nothing that may be deleted makes it.
+        """
+        self.opened()
+        assert self._space is not None
+        self._space.require(size, self._rule)
 
     def commit(
         self,
@@ -139,12 +189,15 @@ class Turn:
         packs: tuple[str, ...] = (),
         skeleton: bytes | None = None,
         stored: tuple[int, ...] = (),
+        *,
+        metric: Metric | None = None,
     ) -> Manifest:
-        """Append the record that makes a checkpoint of content that is durable (S2).
+        """Append the record that makes a checkpoint of content that is durable, and gives up those that
+        are not kept (S2); then delete what nobody names any more (S3).
 
         Args:
             began: monotonic time when the save began.
-            kind, size, entries, packs, skeleton, stored: see `Manifest`.
+            kind, size, entries, packs, skeleton, stored, metric: see `Manifest`.
 
         Raises:
             CheckpointFenced: a newer attempt took over.
@@ -164,18 +217,59 @@ class Turn:
             packs=packs,
             skeleton=skeleton,
             stored=stored,
+            metric=metric,
         )
+        space = self._space
+        assert space is not None
+        gone = dict(self._unsure)
+        if self._rule.concerns(manifest):
+            older = [*self._concerned.values()]
+            for old in given_up(self._rule, older, manifest, self._bad):
+                gone[old] = self._concerned[old]
+        if gone:
+            manifest = msgspec.structs.replace(manifest, dropped=tuple(gone))
+        space.hold(manifest)
+        self._unsure[number] = manifest  # until we know better: an exception may strike anywhere
         ledger.append(_ENCODER.encode(manifest))
-        self._manifests.append(manifest)
-        self.good = manifest
+        before, self.good = self.good, manifest
+        self._manifests[number] = manifest
+        if self._rule.concerns(manifest):
+            self._concerned[number] = manifest
+        for old in (*gone, number):
+            self._unsure.pop(old, None)
+        for old in gone:
+            self._manifests.pop(old, None)
+            self._concerned.pop(old, None)
+            self._bad.pop(old, None)
         self._on_saved(Saved(number, size, manifest.time))
+        written = space.written(manifest, before)
+        space.give_up(gone.values(), written)  # S3
+        if before is not None and size:
+            self._share = min(1.0, written / size)
+        self._tell_of_room(written)
         return manifest
 
     def close(self) -> None:
         """Let go of the ledger."""
         ledger, self._ledger = self._ledger, None
+        space, self._space = self._space, None
+        if space is not None:
+            space.close()
         if ledger is not None:
             ledger.close()
+
+    def _tell_of_room(self, written: int) -> None:
+        """Say once that the next save like this one will not fit: before it fails."""
+        if self._told_of_room or written < LARGE:
+            return
+        room = self.storage.room()
+        if room is not None and room < written:
+            self._told_of_room = True
+            self._warn(
+                "space",
+                f"the home {self.storage.url} has {readable(room)} left, and the last checkpoint took "
+                f"{readable(written)}: one more like it will not fit. {self._rule.advice()}",
+            )
 
     def _refuse_if_lost(self, lineage: Lineage) -> None:
         """Absence must be proven: with damage and nothing readable, there was something."""

@@ -39,6 +39,8 @@ class Assignments:
             inputs_digest=digest(inputs),
             log=f"{self._home}/{log_key(state.run, node, attempt)}",
             retries_left=found.retries_left,
+            keep=found.plan.options.keep,
+            keep_best=found.plan.options.keep_best,
         )
 
     def outputs(self, state: RunState) -> dict[str, Any]:

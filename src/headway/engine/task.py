@@ -7,10 +7,11 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar, overload
 
+from headway.checkpoint.retain import objection
 from headway.engine.entity import Entity, P, R, refuse_unknown
 from headway.engine.tracing import Trace
 from headway.model.errors import DefinitionError
-from headway.model.settings import Backoff, TaskOptions
+from headway.model.settings import Backoff, Best, Keep, TaskOptions
 
 
 class Task(Entity[P, R]):
@@ -47,6 +48,8 @@ def task(
     max_interruptions: int | None = None,
     timeout: float | dt.timedelta | None = None,
     backoff: Backoff | None = None,
+    keep: Keep = None,
+    keep_best: Best | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
 
@@ -59,6 +62,8 @@ def task(
     max_interruptions: int | None = None,
     timeout: float | dt.timedelta | None = None,
     backoff: Backoff | None = None,
+    keep: Keep = None,
+    keep_best: Best | None = None,
     **unknown: Any,
 ) -> Any:
     """Make a function a task. Use it bare, or with options.
@@ -71,6 +76,11 @@ def task(
         timeout: seconds, or a timedelta, that one attempt may take; None is no limit.
         backoff: waits between attempts; None is at once, and longer and longer for interruptions that
             bring no progress.
+        keep: how many of the task's newest checkpoints stay, or "all". By default the newest 3 of those
+            that are too large (32 KiB) for the record itself, and every small one. With 1 there is
+            nothing to fall back on when the only one is damaged.
+        keep_best: name of a number at the top of the saved mapping, and "min" or "max", such as
+            ("loss", "min"): the checkpoint where it is best stays beside the newest.
 
     Raises:
         DefinitionError: an option has a wrong value or does not exist, or the function cannot be a
@@ -84,6 +94,7 @@ def task(
         else _count("max_interruptions", max_interruptions),
         timeout=None if timeout is None else _seconds(timeout),
         backoff=_backoff(backoff),
+        **_kept(keep, keep_best),
     )
     refuse_unknown("task", unknown, TaskOptions.__struct_fields__)
     if function is not None:
@@ -118,3 +129,11 @@ def _backoff(value: Any) -> Backoff | None:
             f"@task(backoff=…) is a headway.Backoff, such as Backoff(initial=5), got {value!r}"
         )
     return value
+
+
+def _kept(keep: Any, keep_best: Any) -> dict[str, Any]:
+    wrong = objection(keep, keep_best, "@task({})")
+    if wrong:
+        raise DefinitionError(wrong)
+    best = None if keep_best is None else (keep_best[0], keep_best[1])
+    return {"keep": keep, "keep_best": best}

@@ -53,6 +53,7 @@ class Manifest(msgspec.Struct, frozen=True, gc=False, tag_field="record", tag="c
         skeleton: of a typed state, its tree (`checkpoint.state`); its parts are the entries.
         dropped: numbers of older checkpoints that are given up with this one: from here on nobody
             goes on from them, and their packs may go.
+        metric: name and value of the number that `keep_best` compared.
     """
 
     number: int
@@ -67,6 +68,7 @@ class Manifest(msgspec.Struct, frozen=True, gc=False, tag_field="record", tag="c
     skeleton: bytes | None = None
     dropped: tuple[int, ...] = ()
     stored: tuple[int, ...] = ()
+    metric: tuple[str, float] | None = None
 
 
 class Dropped(msgspec.Struct, frozen=True, gc=False, tag_field="record", tag="dropped"):

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from headway.model.settings import Best, Keep
+
 
 class Program(msgspec.Struct, frozen=True):
     """Python code that defines tasks and workflows.
@@ -35,6 +37,7 @@ class AttemptSpec(msgspec.Struct, frozen=True):
         inputs_digest: digest of `inputs`; checkpoints of other inputs are never loaded.
         log: absolute path of the file that takes the attempt's output.
         retries_left: failures that may still be retried after this attempt.
+        keep, keep_best: which checkpoints stay, as in `settings.TaskOptions`.
     """
 
     home: str
@@ -47,6 +50,8 @@ class AttemptSpec(msgspec.Struct, frozen=True):
     inputs_digest: str
     log: str
     retries_left: int = 0
+    keep: Keep = None
+    keep_best: Best | None = None
 
 
 class Saved(msgspec.Struct, frozen=True, tag_field="message_kind", tag="saved"):

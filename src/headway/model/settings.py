@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
+
+Keep = int | Literal["all"] | None
+"""How many checkpoints stay; None is the default of `checkpoint.retain`."""
+
+Best = tuple[str, Literal["min", "max"]]
+"""Name of a number at the top of a state, and which of its values is the best."""
 
 
 class Backoff(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,6 +48,8 @@ class TaskOptions(msgspec.Struct, frozen=True):
         max_interruptions: interruptions allowed; None is no limit.
         timeout: seconds for one attempt; None is no limit.
         backoff: waits between attempts; None is the default of `engine.core`.
+        keep: how many checkpoints stay, or "all"; None is the default of `checkpoint.retain`.
+        keep_best: name of a number in the state, and "min" or "max": the best one stays too.
     """
 
     retries: int = 0
@@ -47,3 +57,5 @@ class TaskOptions(msgspec.Struct, frozen=True):
     max_interruptions: int | None = None
     timeout: float | None = None
     backoff: Backoff | None = None
+    keep: Keep = None
+    keep_best: Best | None = None

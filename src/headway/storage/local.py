@@ -178,9 +178,19 @@ class LocalStorage:
         return True
 
     def delete(self, prefix: str) -> None:
-        """Hide the whole prefix in one step, then remove it: a kill in between leaves no half."""
+        """A file goes in one step. A directory is hidden in one step, then removed: a kill in between
+        leaves no half."""
         path = self.path(prefix)
         with _faults(f"delete {prefix} in {self._root}"):
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                return
+            except (IsADirectoryError, PermissionError):
+                pass  # POSIX lets a system say either of a directory
+            else:
+                _sync_directory(path.parent)
+                return
             hidden = path.parent / f"{_HIDDEN}deleted-{secrets.token_hex(8)}"
             try:
                 path.rename(hidden)
@@ -189,10 +199,7 @@ class LocalStorage:
             with self._lock:
                 self._durable = {p for p in self._durable if p != path and path not in p.parents}
             _sync_directory(path.parent)
-            if hidden.is_dir():
-                shutil.rmtree(hidden)
-            else:
-                hidden.unlink()
+            shutil.rmtree(hidden)
 
     @contextlib.contextmanager
     def _born(self, key: str) -> Iterator[tuple[int, _Kept]]:
