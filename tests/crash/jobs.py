@@ -189,7 +189,7 @@ PAIRS = (
 )
 
 
-def crash(events: list[Event], start: int, judge: Judge, plan: Plan) -> None:
+def crash(events: list[Event], start: int, judge: Any, plan: Plan) -> None:
     """Cut the power after each event from `start` on."""
     disk = Disk(most=plan.most)
     told: tuple[Any, ...] = ()
@@ -208,21 +208,21 @@ def run_all(code: Code, root: Path, judge: Judge, plan: Plan) -> None:
     its calls; and with any flush of either failing."""
     for careful, second in PAIRS[: plan.pairs]:
         first = replace(careful, pack_first=not plan.record_first)
-        events, calls, flushes = _recorded(code, root, first, second)
+        events, calls, flushes = recorded(code, root, first, second)
         crash(events, 0, judge, plan)
         for die_at in range(calls):
-            events, _, _ = _recorded(code, root, first, second, die_at=die_at)
-            crash(events, _deaths(events), judge, plan)
+            events, _, _ = recorded(code, root, first, second, die_at=die_at)
+            crash(events, deaths(events), judge, plan)
         for fail_at in range(flushes):
-            events, _, _ = _recorded(code, root, first, second, fail_at=fail_at)
+            events, _, _ = recorded(code, root, first, second, fail_at=fail_at)
             crash(events, 0, judge, plan)
 
 
-def _recorded(
+def recorded(
     code: Code,
     root: Path,
-    first: Job,
-    second: Job,
+    first: Any,
+    second: Any,
     *,
     die_at: int | None = None,
     fail_at: int | None = None,
@@ -239,7 +239,7 @@ def _recorded(
         return recorder.events, calls, recorder.flushes
 
 
-def _deaths(events: list[Event]) -> int:
+def deaths(events: list[Event]) -> int:
     return next(index for index, event in enumerate(events) if event.what == ("killed", ""))
 
 

@@ -15,6 +15,7 @@ from headway.checkpoint.restore import content
 from headway.ledger.read import read_ledger
 from headway.model.manifest import Manifest
 from headway.model.program import Warned
+from headway.model.settings import Keep
 from headway.storage.local import LocalStorage
 
 AFTER = b"written by the attempt after"
@@ -51,7 +52,7 @@ class Case:
     def side(self) -> Path:
         return self.place / "side"
 
-    def checkpoint(self, attempt: int = 90) -> Checkpoint:
+    def checkpoint(self, attempt: int = 90, *, keep: Keep = "all") -> Checkpoint:
         """The next attempt, in this process, with a storage of its own."""
         return Checkpoint(
             LocalStorage(self.home),
@@ -59,7 +60,21 @@ class Case:
             attempt=attempt,
             inputs=INPUTS,
             on_warning=self.warned.append,
+            keep=keep,
         )
+
+    def manifests(self) -> tuple[Manifest, ...]:
+        """The checkpoints that a reader finds; no kill is damage."""
+        ledger = read_ledger(LocalStorage(self.home), f"{PREFIX}/ledger")
+        lineage = lineage_of(ledger, PREFIX)
+        damaged = [damage for damage in lineage.damage if not damage.tail]
+        assert not damaged, f"a kill is no damage, but: {damaged}"
+        return lineage.manifests
+
+    def seeds(self) -> list[int]:
+        """Which steps they are of, every byte compared."""
+        storage = LocalStorage(self.home)
+        return [self._seed_of(storage, manifest) for manifest in self.manifests()]
 
     def acked(self) -> list[int]:
         """Seeds of the saves that returned, in order."""
@@ -91,11 +106,7 @@ class Case:
         """
         acked = self.acked() if acked is None else acked
         may = self.in_flight() if may is None else may
-        storage = LocalStorage(self.home)
-        lineage = lineage_of(read_ledger(storage, f"{PREFIX}/ledger"), PREFIX)
-        damaged = [damage for damage in lineage.damage if not damage.tail]
-        assert not damaged, f"a kill is no damage, but: {damaged}"
-        found = [self._seed_of(storage, manifest) for manifest in lineage.manifests]
+        found = self.seeds()
         order = [step.seed for step in self.plan]
         assert found == sorted(found, key=order.index), f"out of order: {found}"
         assert len(set(found)) == len(found), f"twice: {found}"

@@ -1,4 +1,4 @@
-"""The ledger's and the storage's source text with a fault planted, loaded beside the real modules.
+"""The source text of ledger, storage and retention with a fault planted, loaded beside the real modules.
 
 A test that cannot fail proves nothing. Each mutant takes one step of the protocol out, or swaps two,
 in the text of the real module; if the text is no longer there, the mutant says so instead of passing
@@ -22,6 +22,9 @@ REAL = {
     "read": "headway.ledger.read",
     "write": "headway.ledger.write",
     "local": "headway.storage.local",
+    "lineage": "headway.checkpoint.lineage",
+    "space": "headway.checkpoint.space",
+    "turn": "headway.checkpoint.turn",
 }
 _numbers = itertools.count()
 
@@ -54,6 +57,9 @@ class Code:
     read: Any
     write: Any
     local: Any
+    lineage: Any
+    space: Any
+    turn: Any
 
 
 def real() -> Code:

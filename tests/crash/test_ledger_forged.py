@@ -23,7 +23,8 @@ class Forger:
         for seq, (kind, payload) in enumerate(frames):
             frame, link = encode_frame(claim, kind, seq, link, payload)  # type: ignore[arg-type]
             data += frame
-        self.logs[term_key(PREFIX, number)] = data.ljust(CLAIM_SIZE + room, b"\0")
+        size = CLAIM_SIZE + min(room, 1 << 16)  # a claim can say more than anybody has memory for
+        self.logs[term_key(PREFIX, number)] = data.ljust(size, b"\0")
         return self
 
 
@@ -55,9 +56,6 @@ FORGED = [
 
 @pytest.mark.parametrize(("logs", "reason"), FORGED, ids=[reason for _, reason in FORGED])
 def test_a_forged_ledger_is_damage_and_not_a_traceback(logs: Forger, reason: str) -> None:
-    if next(iter(logs.logs.values()))[48:52] == b"\xff" * 4:
-        key = term_key(PREFIX, 1)
-        logs.logs[key] = logs.logs[key][:600]
     chain = read_ledger(stored(logs.logs), PREFIX)
     assert any(reason in damage.reason and not damage.tail for damage in chain.damage), chain
     go_on(logs.logs, chain)

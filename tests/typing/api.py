@@ -50,6 +50,8 @@ def bare(a: int, b: str = "x") -> float:
     max_interruptions=20,
     timeout=60.0,
     backoff=Backoff(initial=1, factor=2, maximum=60, jitter=0.1),
+    keep="all",
+    keep_best=("loss", "min"),
 )
 def fit(data: File, rounds: int) -> Fit:
     """A task with every option there is."""
