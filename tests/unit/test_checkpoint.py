@@ -720,7 +720,7 @@ class TestRestore:
         def full(*_: object, **__: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("headway.checkpoint.restore.os.fchmod", full)
+        monkeypatch.setattr("headway.checkpoint.directory.os.fchmod", full)
         with pytest.raises(StorageFull, match=f"restore into {tmp_path}"):
             attempts().restore(tmp_path / "work")
         assert tree(tmp_path / "work") == {}

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from headway.checkpoint.background import SaveHandle, ended
+from headway.checkpoint.directory import to_directory
 from headway.checkpoint.lineage import history_of
-from headway.checkpoint.restore import content, state_of, to_directory
+from headway.checkpoint.restore import content, state_of
 from headway.checkpoint.retain import rule_of
 from headway.checkpoint.save import INLINE, Content, known_chunks
 from headway.checkpoint.source import (
