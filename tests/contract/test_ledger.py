@@ -6,24 +6,20 @@ import threading
 from pathlib import Path
 
 import pytest
+from tests import stores
 from tests.memory import MemoryStorage
 
 from headway.ledger.read import Chain, Record, read_ledger, term_key
 from headway.ledger.write import FIRST_ROOM, MOST_ROOM, Ledger
 from headway.model.errors import CheckpointFenced, StorageError, StorageUnavailable
 from headway.ports import LogWriter, Storage
-from headway.storage.local import LocalStorage
 
 KEY = "runs/r/ledger"
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=stores.KINDS)
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    if request.param == "memory":
-        return MemoryStorage()
-    home = tmp_path / "home"
-    home.mkdir()
-    return LocalStorage(home)
+    return stores.fresh(request.param, request, tmp_path)
 
 
 def _refuse(chain: Chain) -> None:
@@ -106,12 +102,12 @@ def test_a_check_finds_a_newer_writer_before_anything_is_written(storage: Storag
     old = Ledger.open(storage, KEY)
     old.check()
     Ledger.open(storage, KEY)
-    before = storage.read(term_key(KEY, 1))
+    before = storage.read_log(term_key(KEY, 1))
     with pytest.raises(CheckpointFenced):
         old.check()
     with pytest.raises(CheckpointFenced):
         old.append(b"zombie")
-    assert storage.read(term_key(KEY, 1)) == before
+    assert storage.read_log(term_key(KEY, 1)) == before
 
 
 def test_one_who_comes_late_yields_and_disturbs_nobody(storage: Storage) -> None:
@@ -145,14 +141,14 @@ def test_a_full_log_is_followed_by_a_larger_one(storage: Storage) -> None:
     for payload in sent:
         ledger.append(payload)
     assert ledger.term > 2
-    sizes = [len(storage.read(f"{KEY}/{name}")) for name in storage.list(KEY)]
+    sizes = [len(storage.read_log(f"{KEY}/{name}")) for name in storage.list(KEY)]
     assert sizes == sorted(sizes)
     assert sizes[0] == FIRST_ROOM + 4096
     assert payloads(storage) == sent
     # The next writer's first log is made before it has read anything; the one after it has learned.
     later = Ledger.open(storage, KEY)
     later.append(b"z" * 2 * FIRST_ROOM)
-    assert len(storage.read(term_key(KEY, later.term))) >= sizes[-1]
+    assert len(storage.read_log(term_key(KEY, later.term))) >= sizes[-1]
 
 
 @pytest.mark.parametrize("size", [FIRST_ROOM, MOST_ROOM - 1, MOST_ROOM + 12345])
@@ -386,5 +382,5 @@ def test_the_tip_says_where_the_chain_goes_on(storage: Storage) -> None:
     assert (chain.tip.term, chain.tip.count) == (1, 2)
     assert chain.last is not None
     assert chain.tip.link == chain.last.link
-    raw = chain.last.raw
-    assert storage.read_range(term_key(KEY, 1), chain.last.start, len(raw)) == raw
+    start, raw = chain.last.start, chain.last.raw
+    assert storage.read_log(term_key(KEY, 1))[start : start + len(raw)] == raw

@@ -1,0 +1,163 @@
+"""A bucket by way of `obstore`, and the only room that it is in: one request at a time.
+
+Nothing is tried again here, and the client's own retries are off: a conditional write whose reply was
+lost and that the client sends again is refused because of *itself*, and looks like a rival's. Only
+`ObjectStorage` knows what may be repeated, and how to settle it.
+
+An exception of the client carries the store's answer in its text alone: the HTTP status and the body
+with the store's own error code. Both are read from there. A 404 counts as absence only with the code
+that says that it is about the key: a missing bucket and a proxy answer 404 as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import AzureStore, GCSStore, S3Store
+
+from headway.storage.bucket import Found, Kind, Listed, Refusal
+
+Store = S3Store | GCSStore | AzureStore
+
+_STATUS = re.compile(r"status code: (\d{3})")
+_CODE = re.compile(r"<Code>([A-Za-z0-9]+)</Code>")
+_MESSAGE = re.compile(r"<Message>([^<]{1,300})")
+_NO_KEY = {"NoSuchKey", "BlobNotFound"}
+_NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
+_EXISTS = {"BlobAlreadyExists", "PreconditionFailed", "ConditionNotMet"}
+_NO_SPACE = {"QuotaExceeded", "StorageFull", "XMinioStorageFull", "InsufficientStorage"}
+_CONNECTION = (  # a word in the client's trace, and what it means to people
+    ("ConnectionRefused", "the connection was refused"),
+    ("dns error", "its host's name could not be resolved"),
+    ("TimedOut", "it did not answer in time"),
+    ("ConnectionReset", "the connection was reset"),
+    ("IncompleteMessage", "the connection was closed before an answer"),
+    ("UnexpectedEof", "the connection was closed in the middle of an answer"),
+)
+
+
+class ObstoreBucket:
+    """A `Bucket` by way of `obstore`.
+
+    Args:
+        store: made with retries off.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def put(self, path: str, data: bytes | bytearray | memoryview) -> None:
+        """See `Bucket.put`."""
+        try:
+            obstore.put(self._store, path, data, mode="create", use_multipart=False)
+        except (BaseError, OSError) as error:
+            raise refusal_of(error) from None
+
+    def get(self, path: str, start: int, end: int) -> Found:
+        """See `Bucket.get`."""
+        try:
+            result = obstore.get(self._store, path, options={"range": (start, end)})
+            data = memoryview(result.bytes())
+            size = result.meta["size"]
+        except (BaseError, OSError) as error:
+            raise refusal_of(error) from None
+        if len(data) != min(end, size) - start:
+            raise Refusal(Kind.UNKNOWN, f"it sent {len(data)} bytes of the {end - start} asked for")
+        return Found(data, size)
+
+    def below(self, prefix: str) -> Listed:
+        """See `Bucket.below`."""
+        try:
+            found = obstore.list_with_delimiter(self._store, prefix or None)
+        except (BaseError, OSError) as error:
+            raise refusal_of(error) from None
+        return Listed([*found["common_prefixes"]], [item["path"] for item in found["objects"]])
+
+    def all_below(self, prefix: str) -> list[tuple[str, int]]:
+        """See `Bucket.all_below`."""
+        try:
+            pages: Iterator[Any] = iter(obstore.list(self._store, prefix or None, chunk_size=1000))
+            return sorted((item["path"], item["size"]) for page in pages for item in page)
+        except (BaseError, OSError) as error:
+            raise refusal_of(error) from None
+
+    def delete(self, paths: Sequence[str]) -> None:
+        """See `Bucket.delete`."""
+        try:
+            obstore.delete(self._store, paths)
+        except (BaseError, OSError) as error:
+            refusal = refusal_of(error)
+            if refusal.kind is not Kind.MISSING:
+                raise refusal from None
+
+
+def refusal_of(error: Exception) -> Refusal:
+    """What an exception of the client says about the request."""
+    text = str(error)
+    status = _found(_STATUS, text)
+    code = _found(_CODE, text)
+    said = ": ".join(part for part in (code, _found(_MESSAGE, text)) if part)
+    reason = f"it answered {status}" + (f" ({said.rstrip('.')})" if said else "")
+    if not status:
+        return Refusal(Kind.UNKNOWN, _without_answer(text))
+    return Refusal(_kind(int(status), code), reason)
+
+
+def _kind(status: int, code: str) -> Kind:
+    if status == 404:
+        if code in _NO_KEY:
+            return Kind.MISSING
+        return Kind.WRONG if code in _NO_BUCKET else Kind.UNKNOWN
+    if status in {304, 412} or code in _EXISTS:
+        return Kind.TAKEN
+    if code in _NO_SPACE or status == 507:
+        return Kind.FULL
+    named = {401: Kind.DENIED, 403: Kind.DENIED, 409: Kind.CONTENDED, 416: Kind.BEYOND}
+    if status in named:
+        return named[status]
+    return Kind.WRONG if 400 <= status < 500 and status not in {408, 425, 429} else Kind.UNKNOWN
+
+
+def _without_answer(text: str) -> str:
+    for word, meaning in _CONNECTION:
+        if word in text:
+            return meaning
+    return text.partition("\n")[0].strip() or "there was no answer"
+
+
+def _found(pattern: re.Pattern[str], text: str) -> str:
+    match = pattern.search(text)
+    return "" if match is None else match[1]
+
+
+def open_bucket(scheme: str, bucket: str, prefix: str, *, timeout: float) -> ObstoreBucket:
+    """A bucket by its URL's parts. Credentials, region and endpoint come from where the ecosystem keeps
+    them: `AWS_*`, `AZURE_*`, `GOOGLE_*` in the environment, a profile, or the machine's own identity.
+
+    Args:
+        scheme: "s3", "gs" or "az".
+        bucket: its name; a container's on Azure.
+        prefix: below which the home is; "" for the bucket itself.
+        timeout: seconds that one request may take, from its connection to the last byte of the answer.
+    """
+    retries: Any = {"max_retries": 0, "retry_timeout": timedelta(seconds=timeout)}
+    client: Any = {
+        "allow_http": True,  # for endpoints that say http:// themselves, and no others
+        "timeout": timedelta(seconds=timeout),
+        "connect_timeout": timedelta(seconds=min(timeout, 5)),
+    }
+    options: Any = {
+        "prefix": prefix or None,
+        "client_options": client,
+        "retry_config": retries,
+    }
+    if scheme == "s3":
+        return ObstoreBucket(S3Store(bucket, **options))
+    if scheme == "gs":
+        return ObstoreBucket(GCSStore(bucket, **options))
+    return ObstoreBucket(AzureStore(bucket, **options))

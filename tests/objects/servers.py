@@ -1,0 +1,181 @@
+"""Real object stores on loopback, for as long as a test needs them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from obstore.store import S3Store
+
+from headway.storage.bucket import Bucket, Kind, Refusal
+from headway.storage.client import ObstoreBucket
+
+KEY, SECRET, BUCKET = "test-key", "test-secret", "headway"
+
+
+@dataclass
+class Server:
+    """A store in a process group of its own.
+
+    Attributes:
+        endpoint: its URL.
+        command: what runs it; its data stay in `place` when it is killed, and `start` goes on there.
+    """
+
+    endpoint: str
+    command: Sequence[str]
+    place: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    ready: Callable[[], bool] = lambda: True
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.endpoint.rpartition(":")[2].partition("/")[0])
+
+    def start(self) -> None:
+        """Run it, and wait until it answers."""
+        with (self.place / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.environment},
+                cwd=self.place,
+                start_new_session=True,
+            )
+        end = time.monotonic() + 60
+        while not self._answers():
+            if self.process.poll() is not None or time.monotonic() > end:
+                text = (self.place / "log").read_text(errors="replace")
+                raise RuntimeError(f"{self.command[0]} did not come up:\n{text[-3000:]}")
+            time.sleep(0.05)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to all its processes."""
+        assert self.process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+    def kill(self) -> None:
+        """`kill -9`, its data stay."""
+        if self.process is not None:
+            self.signal(signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def _answers(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        except OSError:
+            return False
+        return self.ready()
+
+
+def s3(endpoint: str, prefix: str = "", *, bucket: str = BUCKET, timeout: float = 5) -> Bucket:
+    """A client of an S3 server, as `open_bucket` makes it, without the environment."""
+    options: Any = {"allow_http": True, "timeout": timedelta(seconds=timeout)}
+    store = S3Store(
+        bucket,
+        prefix=prefix or None,
+        endpoint=endpoint,
+        region="us-east-1",
+        access_key_id=KEY,
+        secret_access_key=SECRET,
+        client_options=options,
+        retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=timeout)},
+    )
+    return ObstoreBucket(store)
+
+
+def _has_bucket(endpoint: str) -> bool:
+    try:
+        s3(endpoint, timeout=1).get("nothing", 0, 1)
+    except Refusal as refusal:
+        return refusal.kind is Kind.MISSING
+    return True
+
+
+def program(name: str) -> str | None:
+    """The path of a server's program: beside this Python, or on the PATH."""
+    beside = Path(sys.executable).parent / name
+    return str(beside) if beside.exists() else shutil.which(name)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports nobody listens on, nor 10,000 above them: some servers take that one too."""
+    found: list[int] = []
+    while len(found) < count:
+        with socket.socket() as low, socket.socket() as high:
+            low.bind(("127.0.0.1", 0))
+            port = low.getsockname()[1]
+            if port > 55_000:
+                port -= 30_000
+            try:
+                with socket.socket() as again:
+                    again.bind(("127.0.0.1", port)) if port != low.getsockname()[1] else None
+                high.bind(("127.0.0.1", port + 10_000))
+            except OSError:
+                continue
+        if port not in found:
+            found.append(port)
+    return found
+
+
+@contextlib.contextmanager
+def seaweedfs(address: str = "127.0.0.1", inside: Sequence[str] = ()) -> Iterator[Server]:
+    """A SeaweedFS with the bucket `BUCKET`.
+
+    Args:
+        address: where it listens.
+        inside: a command's beginning, such as `ip netns exec NAME`.
+    """
+    weed = program("weed")
+    assert weed is not None
+    place = Path(tempfile.mkdtemp(prefix="headway-weed-"))
+    identity = {
+        "name": "test",
+        "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    (place / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    (place / "data").mkdir()
+    names = ["s3.port", "s3.port.iceberg", "master.port", "filer.port", "volume.port", "admin.port"]
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    command = [
+        *inside,
+        weed,
+        "mini",
+        f"-dir={place / 'data'}",
+        f"-ip={address}",
+        f"-ip.bind={address}",
+        *[f"-{name}={port}" for name, port in ports.items()],
+        f"-s3.config={place / 's3.json'}",
+        f"-bucket={BUCKET}",
+        "-admin.ui=false",
+        "-webdav=false",
+        "-master.telemetry=false",
+    ]
+    endpoint = f"http://{address}:{ports['s3.port']}"
+    server = Server(endpoint, command, place, ready=lambda: _has_bucket(endpoint))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+        shutil.rmtree(place, ignore_errors=True)
