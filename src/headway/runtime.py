@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from headway import compose
@@ -17,12 +15,15 @@ from headway.engine.console import Console
 from headway.engine.core import RunState, fold
 from headway.engine.driver import Observer
 from headway.engine.entity import Entity
+from headway.engine.home import Home
 from headway.engine.journal import Journal, settle_journal
-from headway.engine.keys import cancel_key, log_key, run_prefix, values_prefix
-from headway.engine.liveness import is_driven
+from headway.engine.kept import here
+from headway.engine.keys import cancel_key, values_prefix
 from headway.engine.loading import find_entity, load
+from headway.engine.logs import LogFile, Logs
 from headway.engine.report import report_of, summary_of
-from headway.engine.session import Home, Means, begin, go_on, taken
+from headway.engine.seat import is_taken, taken
+from headway.engine.session import Means, begin, go_on
 from headway.engine.values import Values
 from headway.engine.verdict import failure
 from headway.model.errors import CheckpointError, InputError, RunBusy
@@ -35,20 +36,11 @@ __all__ = ["Home", "LogFile", "Observer", "call", "cancel", "delete", "find", "l
 __all__ += ["result", "resume", "run", "runs", "show"]
 
 
-@dataclass(frozen=True, slots=True)
-class LogFile:
-    """What an attempt wrote to its standard output and error."""
-
-    node: str
-    attempt: int
-    path: Path
-
-
 def open_home(home: str | None = None, *, create: bool = True) -> Home:
     """Open a home.
 
     Args:
-        home: its path; None is `$HEADWAY_HOME`, or `~/.headway`.
+        home: its path or URL; None is `$HEADWAY_HOME`, or `~/.headway`.
         create: make it if it is not there. Whoever only looks, or goes on with a run, must not: a
             home whose disk is not mounted would turn into an empty one.
 
@@ -68,6 +60,7 @@ def run(
     *,
     jobs: int | None = None,
     observer: Observer | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> RunReport:
     """Run a task or workflow to its end, or until a signal tells this process to leave.
 
@@ -77,13 +70,14 @@ def run(
         inputs: parameter name -> value; defaults are filled in.
         jobs: attempts that may run at once; None is one per core.
         observer: who watches.
+        say: told what a person should know and is no event of the run.
 
     Raises:
         InputError: an input is missing, unknown or of another type; nothing was written then.
         DefinitionError: the workflow is wrong; nothing of the run is left.
         StorageError: the home could not be written.
     """
-    return _report(home, _run(home, entity, inputs, jobs, observer))
+    return _report(home, _run(home, entity, inputs, _means(home, jobs, observer, say)))
 
 
 def resume(
@@ -92,6 +86,8 @@ def resume(
     *,
     jobs: int | None = None,
     observer: Observer | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    take_over: bool = False,
 ) -> RunReport:
     """Go on with a run: finished nodes keep their results, the others start from their checkpoints.
 
@@ -101,7 +97,9 @@ def resume(
         home: where the run is kept.
         run_id: which run; None is the newest that did not succeed, was not cancelled, and that
             nobody drives.
-        jobs, observer: as for `run`.
+        jobs, observer, say: as for `run`.
+        take_over: in a store, do not first see whether a driver on another machine lives. If it does,
+            it is fenced, and stops its attempts.
 
     Raises:
         InputError: there is no such run, or its code cannot go on with its inputs.
@@ -115,7 +113,8 @@ def resume(
     if state.status is RunStatus.SUCCEEDED:
         settle_journal(home.storage, run_id)  # from here on somebody relies on it
         return report_of(state, home.storage, alive=False, notes=notes)
-    return _report(home, go_on(home, run_id, _means(home, jobs, observer)))
+    means = _means(home, jobs, observer, say, take_over=take_over)
+    return _report(home, go_on(home, run_id, means))
 
 
 def call(entity: Entity[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -132,7 +131,7 @@ def call(entity: Entity[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, A
     home = open_home()
     stream = getattr(sys.stderr, "buffer", None)
     observer = None if stream is None else Console(stream)
-    state = _run(home, entity, inputs, None, observer)
+    state = _run(home, entity, inputs, _means(home, None, observer, _to_stderr))
     if state.status is RunStatus.SUCCEEDED:
         return _decode(home, state, entity)
     if state.status is RunStatus.INTERRUPTED:
@@ -154,8 +153,9 @@ def result(home: Home, run_id: str) -> Any:
             f"run {run_id} has no result: it is {_status(home, state)}. Look with "
             f"`headway show {run_id}`, go on with `headway resume {run_id}`."
         )
-    load(state.program)
-    return _decode(home, state, find_entity(state.entity, state.program))
+    program = here(home, state.program)
+    load(program)
+    return _decode(home, state, find_entity(state.entity, program))
 
 
 def find(home: Home, text: str | None) -> str:
@@ -178,7 +178,8 @@ def runs(home: Home) -> list[RunSummary]:
         except CheckpointError as error:
             found.append(RunSummary(run_id, "", "damaged", 0.0, None, 0, 0, 0, str(error)))
         else:
-            found.append(summary_of(state, alive=is_driven(home.directory(run_id))))
+            alive = not state.over and is_taken(home, run_id)
+            found.append(summary_of(state, alive=alive))
     return found
 
 
@@ -190,7 +191,7 @@ def show(home: Home, run_id: str) -> RunReport:
         CheckpointCorrupt: its journal is damaged.
     """
     # Asked before reading: a driver that leaves in between has written the end by then.
-    alive = is_driven(home.directory(run_id))
+    alive = is_taken(home, run_id)
     state, notes = read_run(home.storage, run_id)
     return report_of(state, home.storage, alive=alive, notes=notes)
 
@@ -212,17 +213,22 @@ def logs(
     if node is not None and node not in state.nodes:
         names = ", ".join(list(state.nodes)[:10])
         raise InputError(f"run {run_id} has no node {node!r}; it has {names}")
+    found = Logs(home.storage, run_id)
     files = [
-        LogFile(name, tried.number, Path(home.url, log_key(run_id, name, tried.number)))
-        for name, found in state.nodes.items()
-        for tried in found.attempts
+        found.find(name, tried.number)
+        for name, there in state.nodes.items()
+        for tried in there.attempts
         if node in {None, name} and attempt in {None, tried.number}
     ]
-    return [file for file in files if file.path.exists()]
+    return [file for file in files if file is not None]
 
 
-def cancel(home: Home, run_id: str) -> None:
+def cancel(home: Home, run_id: str, say: Callable[[str], None] = lambda _: None) -> None:
     """Stop a run for good. Its driver is asked to; without one the run is marked here and now.
+
+    Args:
+        home, run_id: which run.
+        say: told when that takes a while.
 
     Raises:
         InputError: there is no such run, or it is over.
@@ -230,7 +236,10 @@ def cancel(home: Home, run_id: str) -> None:
     state, _ = read_run(home.storage, run_id)
     _must_not_be_over(state)
     try:
-        with taken(home, run_id), closing(Journal.open(home.storage, run_id)) as journal:
+        with (
+            taken(home, run_id, say=say),
+            closing(Journal.open(home.storage, run_id)) as journal,
+        ):
             _must_not_be_over(fold(journal.events))
             now = compose.make_clock().time()
             ended = RunEnded(RunStatus.CANCELLED, now, error="cancelled by the user")
@@ -242,8 +251,12 @@ def cancel(home: Home, run_id: str) -> None:
             pass  # asked before
 
 
-def delete(home: Home, run_id: str) -> None:
+def delete(home: Home, run_id: str, say: Callable[[str], None] = lambda _: None) -> None:
     """Delete a run with its checkpoints, values and logs. Works for a damaged one too.
+
+    Args:
+        home, run_id: which run.
+        say: told when that takes a while.
 
     Raises:
         InputError: there is no such run.
@@ -252,23 +265,29 @@ def delete(home: Home, run_id: str) -> None:
     if run_id not in run_ids(home.storage):
         find_run(home.storage, run_id)
         raise InputError(f"{run_id!r} is not the whole id of a run; `headway runs` lists them")
-    with taken(home, run_id):
-        home.storage.delete(run_prefix(run_id))
+    with taken(home, run_id, say=say):
+        home.forget(run_id)
 
 
 def _run(
     home: Home,
     entity: Entity[..., Any],
     inputs: Mapping[str, Any],
-    jobs: int | None,
-    observer: Observer | None,
+    means: Means,
 ) -> RunState:
     bound = entity.interface.bind((), inputs)
     entity.interface.check_inputs(bound)
-    return begin(home, entity, bound, _means(home, jobs, observer))
+    return begin(home, entity, bound, means)
 
 
-def _means(home: Home, jobs: int | None, observer: Observer | None) -> Means:
+def _means(
+    home: Home,
+    jobs: int | None,
+    observer: Observer | None,
+    say: Callable[[str], None],
+    *,
+    take_over: bool = False,
+) -> Means:
     if jobs is not None and jobs < 1:
         raise InputError(f"--jobs must be 1 or more, got {jobs}")
     compose.prove_exclusive(home.storage)
@@ -276,11 +295,17 @@ def _means(home: Home, jobs: int | None, observer: Observer | None) -> Means:
         clock=compose.make_clock(),
         executor=lambda lock_fd: compose.make_executor(jobs, lock_fd=lock_fd),
         observer=observer,
+        say=say,
+        take_over=take_over,
     )
 
 
+def _to_stderr(text: str) -> None:
+    print(f"headway: {text}", file=sys.stderr, flush=True)  # noqa: T201  # there is no other face
+
+
 def _newest_unfinished(home: Home) -> str:
-    busy = ""
+    busy = elsewhere = ""
     for run_id in run_ids(home.storage):
         try:
             state, _ = read_run(home.storage, run_id)
@@ -288,9 +313,14 @@ def _newest_unfinished(home: Home) -> str:
             continue
         if state.status in {RunStatus.SUCCEEDED, RunStatus.CANCELLED}:
             continue
-        if not is_driven(home.directory(run_id)):
+        if is_taken(home, run_id, elsewhere=False):
+            busy = busy or run_id
+        elif state.status is RunStatus.RUNNING and is_taken(home, run_id):
+            elsewhere = elsewhere or run_id
+        else:
             return run_id
-        busy = busy or run_id
+    if elsewhere:
+        return elsewhere  # it may only seem so: whoever takes it will wait and see
     if busy:
         raise RunBusy(
             f"the only unfinished run, {busy}, is being driven by another process. Watch it with "
@@ -305,7 +335,7 @@ def _must_not_be_over(state: RunState) -> None:
 
 
 def _status(home: Home, state: RunState) -> str:
-    return summary_of(state, alive=is_driven(home.directory(state.run))).status
+    return summary_of(state, alive=is_taken(home, state.run)).status
 
 
 def _report(home: Home, state: RunState) -> RunReport:

@@ -19,6 +19,7 @@ import headway
 from headway.cli import codes
 from headway.cli import main as main_module
 from headway.cli.main import main
+from headway.engine.logs import LogFile
 from headway.model.errors import (
     CheckpointCorrupt,
     DefinitionError,
@@ -79,14 +80,21 @@ class Runtime(SimpleNamespace):
 
     def open_home(self, home: str | None = None, *, create: bool = True) -> Any:
         self.asked.append(("home", home, "create") if create else ("home", home))
-        return SimpleNamespace(url=home or str(self.directory), storage=None)
+        place = SimpleNamespace(is_home=True)
+        return SimpleNamespace(url=home or str(self.directory), storage=None, place=place)
 
-    def run(self, _home: Any, entity: Any, inputs: Any, *, jobs: Any, observer: Any) -> RunReport:
+    def run(
+        self, _home: Any, entity: Any, inputs: Any, *, jobs: Any, observer: Any, say: Any
+    ) -> RunReport:
         self.asked.append(("run", entity.interface.name, inputs, jobs))
         return self.answer(observer)
 
-    def resume(self, _home: Any, run_id: Any, *, jobs: Any, observer: Any) -> RunReport:
-        self.asked.append(("resume", run_id, jobs))
+    def resume(
+        self, _home: Any, run_id: Any, *, jobs: Any, observer: Any, say: Any, take_over: bool
+    ) -> RunReport:
+        self.asked.append(("resume", run_id, jobs, *(["take over"] if take_over else [])))
+        if take_over:
+            say("watching")
         return self.answer(observer)
 
     def find(self, _home: Any, text: str | None) -> str:
@@ -104,10 +112,10 @@ class Runtime(SimpleNamespace):
         self.asked.append(("logs", run_id, node, attempt))
         return self.files
 
-    def cancel(self, _home: Any, run_id: str) -> None:
+    def cancel(self, _home: Any, run_id: str, say: Callable[[str], None]) -> None:
         self.asked.append(("cancel", run_id))
 
-    def delete(self, _home: Any, run_id: str) -> None:
+    def delete(self, _home: Any, run_id: str, say: Callable[[str], None]) -> None:
         self.asked.append(("delete", run_id))
 
 
@@ -575,7 +583,7 @@ def test_show_tells_all_about_a_run(
 
 
 def log_file(node: str, attempt: int, path: Path) -> Any:
-    return SimpleNamespace(node=node, attempt=attempt, path=path)
+    return LogFile(node, attempt, path)
 
 
 def test_logs_are_printed_with_headings(
@@ -620,6 +628,16 @@ def test_a_followed_log_goes_on_until_the_run_is_over(
     assert main(["logs", "--follow"]) == 0
     assert capsys.readouterr().out == "── a, attempt 0\none\nmore\nmore\n"
     assert len(slept) == 2
+
+
+def test_a_run_is_taken_over_when_asked_to_and_waiting_is_told_of(
+    runtime: Runtime, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["resume", "--take-over"]) == 0
+    assert runtime.asked[-1] == ("resume", None, None, "take over")
+    assert capsys.readouterr().err == "watching\n"
+    assert main(["resume", "--take-over", "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_cancel_and_delete_say_what_they_did(

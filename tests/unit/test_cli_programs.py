@@ -19,6 +19,7 @@ import headway
 from headway import compose
 from headway.cli import programs
 from headway.cli.main import main
+from headway.engine.home import Home
 from headway.model.report import RunReport
 
 SOURCE = b"""
@@ -38,9 +39,11 @@ class Runtime(SimpleNamespace):
 
     def open_home(self, home: str | None = None, *, create: bool = True) -> Any:
         storage = compose.open_storage(home or str(self.directory), create=create)
-        return SimpleNamespace(url=storage.url, storage=storage)
+        return Home(storage, storage.url)
 
-    def run(self, _home: Any, entity: Any, inputs: Any, *, jobs: Any, observer: Any) -> RunReport:
+    def run(
+        self, _home: Any, entity: Any, inputs: Any, *, jobs: Any, observer: Any, say: Any
+    ) -> RunReport:
         self.ran.append((entity.function.__code__.co_filename, inputs))
         return RunReport("id", "e", "succeeded", inputs["n"], [], 1.0, 2.0)
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from headway import compose, runtime
-from headway.engine import driver, liveness, session
+from headway.engine import driver, liveness, seat, session
 from headway.engine.archive import read_run
 from headway.engine.call import run_body
 from headway.engine.changes import compare
@@ -23,7 +23,7 @@ from headway.engine.core import fold
 from headway.engine.keys import cancel_key, log_key, values_prefix
 from headway.engine.liveness import is_driven, lock_attempts, lock_driver
 from headway.engine.loading import find_entity, load, load_file
-from headway.engine.session import taken
+from headway.engine.seat import taken
 from headway.engine.task import Task
 from headway.engine.values import Values
 from headway.model.errors import (
@@ -459,7 +459,7 @@ def test_an_id_that_is_taken_is_not_used_again(
     add = program.load().add
     taken_id = runtime.run(home, add, {"a": 1}).run
     ids = iter([taken_id, taken_id, "000000-0001"])
-    monkeypatch.setattr(session, "new_run_id", lambda now: next(ids))
+    monkeypatch.setattr(seat, "new_run_id", lambda now: next(ids))
     assert runtime.run(home, add, {"a": 1}).run == "000000-0001"
 
 
@@ -561,12 +561,12 @@ def test_an_unwritable_home_is_a_storage_error(
     def denied(*_: Any, **__: Any) -> Any:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(session, "lock_driver", denied)
+    monkeypatch.setattr(seat, "lock_driver", denied)
     with pytest.raises(StorageDenied, match="begin a run"):
         runtime.run(home, program.load().add, {"a": 1})
     with pytest.raises(StorageDenied, match=f"lock run {failed}"):
         runtime.resume(home, failed)
-    monkeypatch.setattr(session, "lock_driver", lock_driver)
+    monkeypatch.setattr(seat, "lock_driver", lock_driver)
     monkeypatch.setattr(session, "lock_attempts", denied)
     with pytest.raises(StorageDenied, match=f"lock run {failed}"):
         runtime.resume(home, failed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 
 import click
 
@@ -24,7 +25,7 @@ def cancel(settings: Settings, run_id: str) -> int:
     from headway import runtime
 
     home, chosen = find(settings, run_id)
-    runtime.cancel(home, chosen)
+    runtime.cancel(home, chosen, say=_say(settings))
     if settings.as_json:
         output.write_json({"run": chosen, "cancelled": True})
     elif not settings.quiet:
@@ -54,9 +55,13 @@ def delete(settings: Settings, run_ids: tuple[str, ...], yes: bool) -> int:
             raise InputError("nothing was deleted")
     home = found[0][0]
     for run_id in chosen:
-        runtime.delete(home, run_id)
+        runtime.delete(home, run_id, say=_say(settings))
         if not settings.as_json and not settings.quiet:
             output.write(f"deleted {run_id}", sys.stderr)
     if settings.as_json:
         output.write_json({"deleted": chosen})
     return codes.SUCCESS
+
+
+def _say(settings: Settings) -> Callable[[str], None]:
+    return lambda text: None if settings.quiet else output.write(text, sys.stderr)

@@ -81,7 +81,8 @@ def _node(node: NodeReport, state: NodeState | None, paint: Paint) -> list[str]:
 
 def log_of(attempt: AttemptReport) -> str:
     """Where an attempt's log is; one that printed nothing has none."""
-    return attempt.log if os.path.exists(attempt.log) else "none, it printed nothing"
+    there = os.path.exists(attempt.log) if os.path.isabs(attempt.log) else attempt.log
+    return attempt.log if there else "none, it printed nothing"
 
 
 def _budget(last: AttemptReport, state: NodeState | None) -> str:

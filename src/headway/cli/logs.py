@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from headway.cli import output
 from headway.cli.settings import Settings
-
-_PIECE = 1 << 20
+from headway.engine.logs import LogFile
 
 
 class Printer:
@@ -26,21 +24,17 @@ class Printer:
         self._shown: tuple[str, int] | None = None
         self._at_line_start = True
 
-    def print(self, node: str, attempt: int, path: Path) -> None:
-        """Print what `path`, the log of an attempt, has beyond what was printed before.
+    def print(self, log: LogFile) -> None:
+        """Print what the log of an attempt has beyond what was printed before.
 
         Raises:
-            OSError: the log is there and cannot be read.
+            OSError: it is there and cannot be read.
         """
-        key = (node, attempt)
-        try:
-            with path.open("rb") as log:
-                log.seek(self._offsets.get(key, 0))
-                while piece := log.read(_PIECE):
-                    self._offsets[key] = log.tell()
-                    self._take(key, piece)
-        except FileNotFoundError:
-            return  # the attempt has printed nothing yet
+        key = (log.node, log.attempt)
+        offset = self._offsets.get(key, 0)
+        while piece := log.read(offset):
+            self._offsets[key] = offset = offset + len(piece)
+            self._take(key, piece)
 
     def close(self) -> None:
         """Print lines that were begun and never ended."""

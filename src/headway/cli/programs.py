@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import hashlib
 import os
 import re
 import shlex
@@ -111,29 +110,13 @@ def _kept(url: str, trust: Trust, settings: Settings) -> Path:
     """Fetch a program, have it confirmed, and keep it in the home, where `resume` finds it."""
     from headway import runtime
     from headway.cli.fetch import fetch
+    from headway.engine.kept import keep
 
     fetched = fetch(url)
     _confirm(url, fetched, trust, quiet=settings.quiet)
     home = runtime.open_home(settings.home)
     # Named by content, so that a program that changes at its URL never replaces the one of a run.
-    return keep(home, fetched)
-
-
-def keep(home: Any, fetched: Fetched) -> Path:
-    """Put a fetched program into a home; returns where it is."""
-    from headway.ports import KeyExists
-
-    key = f"programs/{fetched.sha256}/{fetched.name}"
-    try:
-        home.storage.create(key, fetched.source)
-    except KeyExists:
-        pass  # the digest in the key says that it is the same
-    path = Path(home.storage.url) / key
-    if hashlib.sha256(path.read_bytes()).hexdigest() != fetched.sha256:
-        raise InputError(
-            f"{path} is not what was fetched: somebody changed it. Delete it, and run this again."
-        )
-    return path
+    return keep(home, fetched.name, fetched.source)
 
 
 def _confirm(url: str, fetched: Fetched, trust: Trust, *, quiet: bool) -> None:

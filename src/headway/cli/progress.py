@@ -121,6 +121,10 @@ class Progress:
             self._finish(event.node, event.attempt)
         self._show(lambda view: self._tell(view, event, state))
 
+    def say(self, text: str) -> None:
+        """Something that a person should know, and that is no event of the run."""
+        self._line(text)
+
     def output(self, node: str, attempt: int, data: bytes) -> None:
         """A task printed something."""
         key = (node, attempt)

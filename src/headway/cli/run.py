@@ -96,27 +96,44 @@ def run(
 
     home = runtime.open_home(settings.home)
     return _drive(
-        lambda progress: runtime.run(home, entity, inputs, jobs=settings.jobs, observer=progress),
+        lambda progress: runtime.run(
+            home, entity, inputs, jobs=settings.jobs, observer=progress, say=progress.say
+        ),
         settings,
     )
 
 
 @click.command()
 @click.argument("run_id", metavar="[RUN]", required=False)
+@click.option(
+    "--take-over",
+    is_flag=True,
+    help="Do not wait to see whether a driver on another machine lives.",
+)
 @takes_settings(jobs=True)
-def resume(settings: Settings, run_id: str | None) -> int:
+def resume(settings: Settings, run_id: str | None, take_over: bool) -> int:
     """Go on with a run that was interrupted, failed or was cancelled.
 
     Nodes that succeeded are not run again; the others start from their newest checkpoints, with
     fresh budgets. RUN is a run's id, a part of one that no other run has, or `last`; without it, the
     newest run that is unfinished.
+
+    With a home in a bucket, a run whose driver was killed on another machine is watched for 30 seconds
+    first. --take-over goes on at once; a driver that lives after all is shut out, and stops.
     """
     from headway import runtime
 
     home = runtime.open_home(settings.home, create=False)
     chosen = None if run_id is None else runtime.find(home, None if run_id == "last" else run_id)
     return _drive(
-        lambda progress: runtime.resume(home, chosen, jobs=settings.jobs, observer=progress),
+        lambda progress: runtime.resume(
+            home,
+            chosen,
+            jobs=settings.jobs,
+            observer=progress,
+            say=progress.say,
+            take_over=take_over,
+        ),
         settings,
     )
 

@@ -79,7 +79,7 @@ def _options(*, jobs: bool) -> list[Callable[[Callable[..., Any]], Callable[...,
     options: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
         click.option(
             "--home",
-            metavar="DIR",
+            metavar="DIR|URL",
             help="Where runs are kept.  [default: $HEADWAY_HOME, else ~/.headway]",
         ),
         click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout."),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 
 FOLLOW_EVERY = 0.2
 """Seconds between two looks at a log that is followed."""
+_FOLLOW_STORE_EVERY = 5.0
+"""The same in a store, where a look is some requests."""
 
 
 @click.command()
@@ -185,8 +186,8 @@ def logs(
         # The status is read first: a run that was over before the look has nothing left to say.
         over = not follow or runtime.show(home, chosen).status != "running"
         for log in runtime.logs(home, chosen, node, attempt):
-            printer.print(log.node, log.attempt, Path(log.path))
+            printer.print(log)
         if over:
             printer.close()
             return codes.SUCCESS
-        time.sleep(FOLLOW_EVERY)
+        time.sleep(FOLLOW_EVERY if home.place.is_home else _FOLLOW_STORE_EVERY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from headway.engine.graph import resolve
-from headway.engine.keys import log_key
+from headway.engine.home import Home
 from headway.engine.state import RunState
 from headway.engine.values import digest
 from headway.model.program import AttemptSpec
@@ -15,10 +15,10 @@ class Assignments:
     """Implements `driver.Assigner` for a home.
 
     Args:
-        home: absolute path of the home, which workers open again.
+        home: the home, which workers open again by its URL.
     """
 
-    def __init__(self, home: str) -> None:
+    def __init__(self, home: Home) -> None:
         self._home = home
 
     def spec(self, state: RunState, node: str, attempt: int) -> AttemptSpec:
@@ -29,7 +29,7 @@ class Assignments:
             for name, binding in found.plan.inputs.items()
         }
         return AttemptSpec(
-            home=self._home,
+            home=self._home.url,
             run=state.run,
             node=node,
             attempt=attempt,
@@ -37,7 +37,7 @@ class Assignments:
             task=found.plan.task,
             inputs=inputs,
             inputs_digest=digest(inputs),
-            log=f"{self._home}/{log_key(state.run, node, attempt)}",
+            log=str(self._home.place.log(state.run, node, attempt)),
             retries_left=found.retries_left,
             keep=found.plan.options.keep,
             keep_best=found.plan.options.keep_best,

@@ -12,8 +12,9 @@ D3  After an append that failed nothing is acted on any more. Fenced or not, the
 D4  Checkpoints and warnings of attempts are hints (the node's ledger is the truth). They ride along
     with the next append, or have one of their own after a second; always before the end of their
     attempt, because the core counts progress by them.
-D5  A driver that is no longer the newest finds out within half a second, even when it has nothing to
-    record, and stops its attempts. What they still save meanwhile is fenced by the node's ledger.
+D5  A driver that is no longer the newest finds out within half a second (a few in a store), even when
+    it has nothing to record, and stops its attempts. What they still save meanwhile is fenced by the
+    node's ledger.
 """
 
 from __future__ import annotations
@@ -98,6 +99,7 @@ class Driver:
         assigner: makes specs.
         clock: tells the time.
         cancelled: whether the user asked to cancel; looked at twice a second.
+        over: told of each attempt of which no process is left, for the sake of its log.
         observer: who watches; without one no output is read.
         draw: numbers from 0 to 1, for the jitter of back-offs.
     """
@@ -111,6 +113,7 @@ class Driver:
         clock: Clock,
         *,
         cancelled: Callable[[], bool] = lambda: False,
+        over: Callable[[AttemptKey], None] = lambda _: None,
         observer: Observer | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -120,6 +123,7 @@ class Driver:
         self._assigner = assigner
         self._clock = clock
         self._cancelled = cancelled
+        self._over = over
         self._observer = observer
         self._draw = draw
         self._live: dict[AttemptKey, str | None] = {}  # started -> why we asked it to leave
@@ -316,6 +320,7 @@ class Driver:
         if self._observer is not None:
             for data in self._tails.finish(key):
                 self._observer.output(*key, data)
+        self._over(key)
         # An attempt that leaves because its driver was told to is not the node's expense.
         charged = self._live.pop(key) != "leaving" or outcome is Outcome.SUCCEEDED
         self._happened(

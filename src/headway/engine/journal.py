@@ -35,16 +35,25 @@ class Journal:
         self.notes = notes
 
     @classmethod
-    def open(cls, storage: Storage, run: str) -> Journal:
+    def open(cls, storage: Storage, run: str, *, new: bool = False) -> Journal:
         """Claim the next term of the run's journal.
 
+        Args:
+            storage: the home.
+            run: which run.
+            new: the first term, or none: the run must not exist yet.
+
         Raises:
+            KeyExists: `new`, and somebody else began a run of that id.
             CheckpointCorrupt: an event that was acknowledged cannot be read any more.
             StorageError: the home could not be read or written.
         """
         read: list[tuple[list[Event], list[str]]] = []
         ledger = Ledger.open(
-            storage, ledger_prefix(run), inspect=lambda chain: read.append(_decode(chain, run))
+            storage,
+            ledger_prefix(run),
+            new=new,
+            inspect=lambda chain: read.append(_decode(chain, run)),
         )
         return cls(ledger, *read[-1])
 

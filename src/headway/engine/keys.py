@@ -4,7 +4,9 @@ runs/<run>/ledger/…                 its journal
 runs/<run>/nodes/<node>/…           a node's checkpoints
 runs/<run>/values/…                 large values
 runs/<run>/logs/<node>/<n>.log      output of attempt n
+runs/<run>/logs/<node>/<n>.log.<m>  the same from byte m on, of a long one in a store
 runs/<run>/cancel                   there when the user asked to cancel
+runs/<run>/driver/…                 the driver's sign of life, in a store
 """
 
 from __future__ import annotations
@@ -39,11 +41,21 @@ def values_prefix(run: str) -> str:
     return f"{RUNS}/{run}/values"
 
 
+def logs_prefix(run: str) -> str:
+    """The output of all attempts, by node."""
+    return f"{RUNS}/{run}/logs"
+
+
 def log_key(run: str, node: str, attempt: int) -> str:
     """The output of an attempt; also its path below a home that is a directory."""
-    return f"{RUNS}/{run}/logs/{node_key(node)}/{attempt}.log"
+    return f"{logs_prefix(run)}/{node_key(node)}/{attempt}.log"
 
 
 def cancel_key(run: str) -> str:
     """The user's wish to cancel."""
     return f"{RUNS}/{run}/cancel"
+
+
+def driver_prefix(run: str) -> str:
+    """The driver's sign of life."""
+    return f"{RUNS}/{run}/driver"

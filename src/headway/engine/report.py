@@ -8,7 +8,8 @@ from typing import Any
 from headway.checkpoint.lineage import read_lineage, skipped
 from headway.checkpoint.lineage import report_of as checkpoint_report
 from headway.engine.blobs import Blob, Blobs
-from headway.engine.keys import log_key, node_prefix, nodes_prefix, values_prefix
+from headway.engine.keys import node_prefix, nodes_prefix, values_prefix
+from headway.engine.logs import Logs
 from headway.engine.showable import showable_outputs
 from headway.engine.state import RUNNING, AttemptState, NodeState, RunState
 from headway.model.errors import CheckpointError, StorageError
@@ -59,10 +60,11 @@ def report_of(
     """
     remarks = [*state.notes, *notes]
     saving = _saving(state.run, storage, remarks)
+    logs = Logs(storage, state.run)
     nodes = []
     for name, node in state.nodes.items():
         found = _history(state.run, name, storage, remarks) if node_key(name) in saving else []
-        nodes.append(_node(state, node, found, storage.url, alive))
+        nodes.append(_node(state, node, found, logs, alive))
     return RunReport(
         run=state.run,
         entity=state.entity,
@@ -102,7 +104,7 @@ def _history(run: str, name: str, storage: Storage, remarks: list[str]) -> list[
 
 
 def _node(
-    state: RunState, node: NodeState, history: list[CheckpointReport], home: str, alive: bool
+    state: RunState, node: NodeState, history: list[CheckpointReport], logs: Logs, alive: bool
 ) -> NodeReport:
     saved = lost = 0.0
     by_attempt: dict[int, list[CheckpointReport]] = {}
@@ -111,7 +113,7 @@ def _node(
     attempts = []
     for attempt in node.attempts:
         own = by_attempt.get(attempt.number, [])
-        report = _attempt(state, node, attempt, own, home, alive)
+        report = _attempt(state, node, attempt, own, logs, alive)
         attempts.append(report)
         if report.outcome not in {RUNNING, Outcome.SUCCEEDED}:
             kept, wasted = _work(report, attempt.saved)
@@ -127,7 +129,7 @@ def _attempt(
     node: NodeState,
     attempt: AttemptState,
     checkpoints: list[CheckpointReport],
-    home: str,
+    logs: Logs,
     alive: bool,
 ) -> AttemptReport:
     outcome, error, ended = attempt.outcome, attempt.error, attempt.ended
@@ -144,9 +146,16 @@ def _attempt(
         ended=ended,
         checkpoints=checkpoints,
         error=error,
-        log=f"{home}/{log_key(state.run, node.plan.name, attempt.number)}",
+        log=_log(logs, node.plan.name, attempt),
         warnings=list(attempt.warnings),
     )
+
+
+def _log(logs: Logs, node: str, attempt: AttemptState) -> str:
+    try:
+        return logs.address(node, attempt.number, sure=attempt.outcome != Outcome.SUCCEEDED)
+    except StorageError:
+        return ""  # that the store does not answer is noted, by `_saving`
 
 
 def _work(attempt: AttemptReport, hinted: float) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """One process's turn as the driver of a run: take the run, plan, drive, let go.
 
-The order is what makes it safe to die anywhere. The lock is taken first, so that two drivers on one
-machine do not fence each other. The journal's term is claimed before anything is planned, so that what
+The order is what makes it safe to die anywhere. The seat is taken first, so that two drivers do not
+fence each other without need. The journal's term is claimed before anything is planned, so that what
 is read is all there will ever be of the drivers before. The processes of such a driver get a moment to
 be gone before anything is started.
 """
@@ -12,41 +12,33 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from headway.engine.assign import Assignments
 from headway.engine.changes import compare
 from headway.engine.core import RunState, fold
-from headway.engine.driver import Driver, Observer
+from headway.engine.driver import Driver, Observer, Records
 from headway.engine.entity import Entity
 from headway.engine.graph import trace
+from headway.engine.home import Home
 from headway.engine.journal import Journal
-from headway.engine.keys import cancel_key, run_prefix, values_prefix
-from headway.engine.liveness import Lock, lock_attempts, lock_driver
+from headway.engine.kept import here
+from headway.engine.keys import cancel_key, values_prefix
+from headway.engine.lease import Lease
+from headway.engine.liveness import Lock, lock_attempts
 from headway.engine.loading import find_entity, load, program_of
+from headway.engine.logs import Sender
+from headway.engine.seat import fresh, identity, taken
+from headway.engine.service import Service
 from headway.engine.values import Values
-from headway.model.errors import InputError
+from headway.model.errors import InputError, StorageError
 from headway.model.events import DriverStarted, Event, RunCreated, RunNoted
-from headway.model.ids import new_run_id
 from headway.model.version import __version__
-from headway.ports import Clock, Executor, Storage
+from headway.ports import AttemptKey, Clock, Executor, KeyExists
 from headway.storage.faults import storage_error
 
 ORPHANS = 5.0
 """Seconds that the processes of a driver that died get to be gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Home:
-    """An open home. `url` is its absolute path."""
-
-    storage: Storage
-    url: str
-
-    def directory(self, run_id: str) -> Path:
-        """Where a run's locks and logs are."""
-        return Path(self.url, run_prefix(run_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +49,24 @@ class Means:
         clock: tells the time.
         executor: makes the executor, given a descriptor that all its processes are to hold open.
         observer: who watches.
+        say: told what a person should know besides.
+        take_over: when resuming, do not ask whether a driver on another machine lives.
     """
 
     clock: Clock
     executor: Callable[[int], Executor]
     observer: Observer | None = None
+    say: Callable[[str], None] = lambda _: None
+    take_over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What goes on beside the driver's loop, as the loop sees it; the arguments of `Driver`."""
+
+    records: Records
+    cancelled: Callable[[], bool]
+    over: Callable[[AttemptKey], None]
 
 
 def begin(
@@ -77,8 +82,8 @@ def begin(
         RunBusy, StorageError: see `driver.Driver.run`.
     """
     program = program_of(entity)
-    run_id, lock = _new_run(home, means.clock)
-    with contextlib.closing(lock):
+    run_id, lock, journal = _new_run(home, means.clock)
+    with contextlib.closing(lock), contextlib.closing(journal):
         try:
             interface = entity.interface
             values = Values(home.storage, values_prefix(run_id))
@@ -87,18 +92,17 @@ def begin(
                 for name, value in inputs.items()
             }
             graph = trace(entity, values)
-            journal = Journal.open(home.storage, run_id)
         except BaseException:
-            home.storage.delete(run_prefix(run_id))  # nobody knows of it
+            journal.close()
+            home.forget(run_id)  # nobody knows of it
             raise
-        with contextlib.closing(journal):
-            now, version = means.clock.time(), __version__
-            nodes = tuple(graph.nodes)
-            opening: list[Event] = [
-                RunCreated(run_id, entity.name, program, plain, now, version, nodes, graph.outputs),
-                DriverStarted(now, os.getpid(), os.uname().nodename, program.digest),
-            ]
-            return _drive(home, run_id, RunState(), journal, opening, means)
+        now, version = means.clock.time(), __version__
+        nodes = tuple(graph.nodes)
+        opening: list[Event] = [
+            RunCreated(run_id, entity.name, program, plain, now, version, nodes, graph.outputs),
+            DriverStarted(now, os.getpid(), os.uname().nodename, program.digest),
+        ]
+        return _drive(home, run_id, RunState(), journal, opening, means)
 
 
 def go_on(home: Home, run_id: str, means: Means) -> RunState:
@@ -110,37 +114,31 @@ def go_on(home: Home, run_id: str, means: Means) -> RunState:
         CheckpointCorrupt: its journal is damaged.
         StorageError: the home could not be read or written.
     """
-    with taken(home, run_id), contextlib.closing(Journal.open(home.storage, run_id)) as journal:
+    seat = taken(home, run_id, take_over=means.take_over, say=means.say)
+    with seat, contextlib.closing(Journal.open(home.storage, run_id)) as journal:
         home.storage.delete(cancel_key(run_id))  # it was for the driver before
         state = fold(journal.events)
+        state.program = here(home, state.program)
         opening = _reopening(home, state, journal.notes, means.clock)
         return _drive(home, run_id, state, journal, opening, means)
 
 
-@contextlib.contextmanager
-def taken(home: Home, run_id: str) -> Iterator[None]:
-    """Hold a run that exists, so that nobody else on this machine drives it.
+def _new_run(home: Home, clock: Clock) -> tuple[str, Lock, Journal]:
+    """A run's id that nobody else has, with its lock and its journal.
 
-    Raises:
-        RunBusy: somebody does.
+    The lock tells on this machine, and the first claim of the journal on all that share the home.
     """
-    try:
-        lock = lock_driver(home.directory(run_id), run_id)
-    except OSError as error:
-        raise storage_error(error, f"lock run {run_id}") from error
-    with contextlib.closing(lock):
-        yield
-
-
-def _new_run(home: Home, clock: Clock) -> tuple[str, Lock]:
     while True:
-        run_id = new_run_id(clock.time())
+        run_id, lock = fresh(home, clock.time())
         try:
-            return run_id, lock_driver(home.directory(run_id), run_id, new=True)
-        except FileExistsError:
-            continue  # somebody drew the same id in the same instant
-        except OSError as error:
-            raise storage_error(error, f"begin a run in {home.url}") from error
+            return run_id, lock, Journal.open(home.storage, run_id, new=True)
+        except KeyExists:
+            lock.close()
+            home.place.forget(run_id)  # somebody elsewhere drew the same id in the same instant
+        except BaseException:
+            lock.close()
+            home.forget(run_id)
+            raise
 
 
 def _reopening(home: Home, state: RunState, notes: Sequence[str], clock: Clock) -> list[Event]:
@@ -189,13 +187,47 @@ def _drive(
                 "since nothing that they save will be seen"
             )
             opening.append(RunNoted(text, means.clock.time()))
-        driver = Driver(
-            state,
-            journal,
-            means.executor(processes.fd),
-            Assignments(home.url),
-            means.clock,
-            cancelled=lambda: home.storage.has(cancel_key(run_id)),
-            observer=means.observer,
-        )
-        return driver.run(opening)
+        with _beside(home, run_id, journal, means, resumed=bool(journal.events)) as beside:
+            driver = Driver(
+                state,
+                beside.records,
+                means.executor(processes.fd),
+                Assignments(home),
+                means.clock,
+                cancelled=beside.cancelled,
+                over=beside.over,
+                observer=means.observer,
+            )
+            return driver.run(opening)
+
+
+@contextlib.contextmanager
+def _beside(
+    home: Home, run_id: str, journal: Journal, means: Means, *, resumed: bool
+) -> Iterator[_Beside]:
+    """In a directory the loop looks for itself, and logs are where they belong; a store is looked at
+    and sent to by threads."""
+
+    def asked() -> bool:
+        return home.storage.has(cancel_key(run_id))
+
+    if home.place.is_home:
+        yield _Beside(journal, asked, lambda _: None)
+        return
+    lease = Lease(home.storage, run_id, identity(home), means.clock.time)
+    sender = Sender(home.storage, home.place, run_id)
+    sender.start()
+    answers = True
+    try:
+        with Service(journal, asked, lease, resumed=resumed) as service:
+            yield _Beside(service, service.cancelled, sender.over)
+    except StorageError:
+        answers = False
+        raise
+    finally:
+        left = sender.close(send=answers)
+        if left:
+            means.say(
+                f"the logs of {len(left)} attempts could not be sent to {home.url}: they are in "
+                f"{home.directory(run_id) / 'logs'}, and will be sent when the run is resumed here"
+            )

@@ -93,6 +93,7 @@ class Ledger:
         *,
         room: int = FIRST_ROOM,
         rank: int = 0,
+        new: bool = False,
         inspect: Callable[[Chain], None] | None = None,
         new_writer: Callable[[], bytes] = lambda: os.urandom(16),
     ) -> Ledger:
@@ -104,12 +105,14 @@ class Ledger:
             room: bytes of the first log of a new ledger; later ones grow up to 4 MiB.
             rank: who is newer, when writers may come late: one that was stopped before it opened the
                 ledger must not take it from its successor. 0 to 2**32 - 1.
+            new: claim the first term, or none: the ledger must not exist yet.
             inspect: is shown the chain before it is sealed in; what it raises leaves the older
                 terms as they were. Sealing makes damage at the end of the newest term invisible to
                 later readers, so whoever cannot do without those records must refuse here.
             new_writer: makes the 16 random bytes that tell this writer's claims from all others.
 
         Raises:
+            KeyExists: `new`, and there is a ledger.
             CheckpointFenced: another writer claimed a newer term meanwhile, or one of a higher rank
                 was here before.
             StorageError: the store failed; nothing that was acknowledged is touched.
@@ -118,7 +121,7 @@ class Ledger:
             CheckpointCorrupt: its last possible term is taken, which no headway can have done.
         """
         ledger = cls(storage, prefix, room=room, rank=rank, writer=new_writer())
-        older = terms_in(storage.list(prefix))
+        older = [] if new else terms_in(storage.list(prefix))
         while True:
             number = older[0] + 1 if older else 1
             if number >= MOST_TERMS:
@@ -130,6 +133,8 @@ class Ledger:
                 log = ledger._claim_next(number, room)  # W1
                 break
             except KeyExists:
+                if new:
+                    raise
                 older.insert(0, number)
         try:
             chain = read_terms(storage, prefix, older)  # W2
