@@ -135,8 +135,8 @@ MUTANTS = [
             (
                 Edit(
                     "write",
-                    "        older = terms_in(storage.list(prefix))\n",
-                    "        older = terms_in(storage.list(prefix))\n"
+                    "        older = [] if new else terms_in(storage.list(prefix))\n",
+                    "        older = [] if new else terms_in(storage.list(prefix))\n"
                     "        early = read_terms(storage, prefix, older)\n",
                 ),
                 Edit("write", "chain = read_terms(storage, prefix, older)  # W2", "chain = early"),
