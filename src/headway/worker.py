@@ -30,7 +30,7 @@ from headway.executors import family
 from headway.executors.failure import raised
 from headway.executors.notice import Notice
 from headway.executors.output import Output, flush
-from headway.executors.traces import traces
+from headway.executors.traces import Traces, traces, with_environment
 from headway.executors.wire import Kind, receive_frame, send_frame
 from headway.model.errors import DefinitionError, HeadwayError
 from headway.model.outcome import Outcome
@@ -66,9 +66,8 @@ def serve(sock: socket.socket, keeper: int, scratch: str) -> None:
             speaker.last(_no_log(spec.log, error))
             return
         answer = attempt(spec, speaker.note, notice, Path(scratch) if scratch else None)
-        clean = isinstance(answer, Returned) and answer.clean
-        if clean:
-            output.back()
+        if isinstance(answer, Returned) and answer.clean:
+            answer = msgspec.structs.replace(answer, silent=output.back())
         else:
             flush()  # exit handlers may still print: the log stays in place for them
         clean = speaker.last(answer)
@@ -125,7 +124,7 @@ def attempt(
             )
             values = Values(storage, values_prefix(spec.run), scratch)
             context = Context(spec.run, spec.node, spec.attempt, spec.retries_left, checkpoint)
-            before = traces()
+            before = _before(task)
             outputs = _run(task, spec.inputs, values, context)
     except BaseException as error:  # noqa: BLE001  # whatever ends a body is reported, not raised
         return raised(error)
@@ -134,7 +133,24 @@ def attempt(
             checkpoint.close()
         if values is not None:
             values.close()
-    return Returned(outputs, clean=traces() == before and not family.has_children())
+    after = traces()
+    clean = after == before and not family.has_children()
+    _after[:] = [(task, after)] if clean else []
+    return Returned(outputs, clean=clean)
+
+
+_after: list[tuple[Task[..., Any], Traces]] = []  # the last attempt's task, and how it left things
+
+
+def _before(task: Task[..., Any]) -> Traces:
+    """How things are before a body runs.
+
+    In a clean worker nothing but headway ran since the last body, and of what is looked at it changes the
+    environment alone. Another task may have been imported only now, so everything is looked at.
+    """
+    if _after and _after[0][0] is task:
+        return with_environment(_after[0][1])
+    return traces()
 
 
 def _run(

@@ -23,7 +23,8 @@ def test_a_body_that_returns_is_reported_with_its_outputs(bench: Bench) -> None:
     started, returned = bench.messages("double", number=21)
     assert isinstance(started, Started)
     assert started.pid != os.getpid()
-    assert returned == Returned({"o0": 42}, clean=True)
+    assert isinstance(returned, Returned)
+    assert (returned.outputs, returned.clean) == ({"o0": 42}, True)
 
 
 def test_a_body_knows_its_attempt(bench: Bench) -> None:
@@ -235,7 +236,45 @@ def test_a_log_that_exists_is_added_to(bench: Bench) -> None:
 def test_an_empty_log_is_removed(bench: Bench) -> None:
     spec = bench.submit("double", number=1)
     bench.finish(spec)
-    assert not Path(spec.log).exists()
+    until(lambda: not Path(spec.log).parent.exists())
+
+
+def test_empty_logs_of_attempts_in_a_row_are_removed(bench: Bench) -> None:
+    specs = [bench.submit("double", number=number) for number in (1, 2)]
+    bench.finish(*specs)
+    for _ in range(5):
+        specs.append(bench.submit("double", number=3))
+        bench.finish(specs[-1])
+    until(lambda: not any(Path(spec.log).parent.exists() for spec in specs))
+
+
+def test_what_an_attempt_prints_after_silent_ones_is_in_its_own_log(bench: Bench) -> None:
+    bench.value("double", number=1)
+    bench.value("double", number=2)
+    speaking = bench.submit("speak")
+    bench.finish(speaking)
+    silent = bench.submit("double", number=3)
+    bench.finish(silent)
+    assert Path(speaking.log).read_text().startswith("from python\n")
+    until(lambda: not Path(silent.log).parent.exists())
+
+
+def test_an_empty_log_that_somebody_removed_is_made_anew(bench: Bench) -> None:
+    silent = bench.submit("double", number=1)
+    bench.finish(silent)
+    Path(silent.log).unlink(missing_ok=True)  # its directory stays
+    speaking = bench.submit("speak")
+    bench.finish(speaking)
+    assert Path(speaking.log).read_text().startswith("from python\n")
+
+
+@pytest.mark.parametrize("what", ["blocking", "file"])
+def test_what_a_silent_body_does_to_its_output_is_not_handed_on(bench: Bench, what: str) -> None:
+    assert bench.value("change_its_output", what=what) == "blocking"
+    assert bench.value("change_its_output", what="nothing") == "blocking"
+    speaking = bench.submit("speak")
+    bench.finish(speaking)
+    assert Path(speaking.log).read_text().startswith("from python\n")
 
 
 def test_a_log_that_cannot_be_written_is_an_error_that_names_it(bench: Bench) -> None:
@@ -298,7 +337,9 @@ def test_many_messages_arrive_in_order(bench: Bench) -> None:
     messages = bench.messages("chatter", pid_file=str(bench.directory / "pid"), count=2000)
     numbers = [int(m.message.split()[0]) for m in messages if isinstance(m, Warned)]
     assert numbers == list(range(2000))
-    assert messages[-1] == Returned({"o0": 2000}, clean=True)
+    last = messages[-1]
+    assert isinstance(last, Returned)
+    assert (last.outputs, last.clean) == ({"o0": 2000}, True)
 
 
 def test_an_attempt_can_be_stopped_while_nobody_listens(bench: Bench) -> None:

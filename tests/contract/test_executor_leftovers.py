@@ -68,6 +68,14 @@ def test_a_worker_that_keeps_traces_of_a_body_is_thrown_away(bench: Bench, what:
     assert bench.value("leave_trace", what="nothing") != message.outputs["o0"]
 
 
+def test_traces_are_found_in_a_worker_that_runs_the_same_task_again(bench: Bench) -> None:
+    pid = bench.value("leave_trace", what="nothing")
+    assert bench.value("leave_trace", what="nothing") == pid
+    message = bench.end("leave_trace", what="umask")
+    assert isinstance(message, Returned)
+    assert (message.outputs["o0"], message.clean) == (pid, False)
+
+
 def test_exit_handlers_run_when_a_worker_is_thrown_away(bench: Bench) -> None:
     spec = bench.submit("print_at_exit")
     assert isinstance(bench.last(spec), Returned)

@@ -180,7 +180,9 @@ def test_an_idle_worker_of_another_program_makes_room(bench: Bench) -> None:
         program=Program("other", f"{where}/other.py", (where,), "x"),
     )
     bench.start(spec)
-    assert bench.last(spec) == Returned({"o0": 42}, clean=True)
+    last = bench.last(spec)
+    assert isinstance(last, Returned)
+    assert (last.outputs, last.clean) == ({"o0": 42}, True)
     assert bench.value("double", number=2) == 4
 
 

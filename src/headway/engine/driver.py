@@ -298,8 +298,10 @@ class Driver:
                 pass  # `AttemptStarted` said it already; the executor knows the process
             case _:
                 outcome, error, traceback = classify(message, self._live[key])
-                outputs = message.outputs if isinstance(message, Returned) else None
-                self._ended(key, outcome, outputs, error, traceback)
+                outputs, silent = None, False
+                if isinstance(message, Returned):
+                    outputs, silent = message.outputs, message.silent
+                self._ended(key, outcome, outputs, error, traceback, silent)
 
     def _ride(self, key: object, event: Event) -> None:
         if not self._riding:
@@ -316,11 +318,15 @@ class Driver:
         outputs: dict[str, Any] | None = None,
         error: str = "",
         traceback: str = "",
+        silent: bool = False,
     ) -> None:
         if self._observer is not None:
-            for data in self._tails.finish(key):
+            # The log of a silent attempt may be another's by now, and is not looked at.
+            for data in () if silent else self._tails.finish(key):
                 self._observer.output(*key, data)
-        self._over(key)
+            self._tails.forget(key)
+        if not silent:
+            self._over(key)
         # An attempt that leaves because its driver was told to is not the node's expense.
         charged = self._live.pop(key) != "leaving" or outcome is Outcome.SUCCEEDED
         self._happened(

@@ -39,12 +39,19 @@ class Tails:
             return
         while data := self._read(key):
             yield data
-        self._drop(key)
+        self.forget(key)
+
+    def forget(self, key: AttemptKey) -> None:
+        """Follow an attempt no more."""
+        _, fd, _ = self._logs.pop(key, ("", None, 0))
+        if fd is not None:
+            with contextlib.suppress(OSError):  # reading is over either way
+                os.close(fd)
 
     def close(self) -> None:
         """Follow nothing any more."""
         for key in list(self._logs):
-            self._drop(key)
+            self.forget(key)
 
     def _read(self, key: AttemptKey) -> bytes:
         path, fd, offset = self._logs[key]
@@ -56,9 +63,3 @@ class Tails:
             data = b""
         self._logs[key] = (path, fd, offset + len(data))
         return data
-
-    def _drop(self, key: AttemptKey) -> None:
-        _, fd, _ = self._logs.pop(key)
-        if fd is not None:
-            with contextlib.suppress(OSError):  # reading is over either way
-                os.close(fd)

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 import msgspec
 
 from headway.executors import family
+from headway.executors.output import remove_if_empty
 from headway.executors.wire import Channel, Frame, Garbled, Kind, receive_frame
 from headway.model.outcome import Outcome
 from headway.model.program import Died, Message, Program, Raised
@@ -37,6 +38,10 @@ WORKER = "headway.worker"
 
 LINGER = 2.0
 """Seconds that a worker may take, after it has answered, for its exit handlers and last threads."""
+
+
+_TIDY = 0.05
+"""Seconds after which an idle worker's empty log is removed; until then the next attempt may take it."""
 
 
 class Setup(msgspec.Struct, frozen=True):
@@ -61,6 +66,8 @@ class _Worker:
     scratch: str = ""
     """Directory for its copies of files: a worker that is killed cannot remove them."""
     log: str = ""
+    log_before: str = ""
+    """The log that the worker takes along, or removes, when it begins with `log`."""
     running: bool = False
     """An attempt is on, and its last message has not been sent to the driver."""
     answer: Frame | None = None
@@ -69,6 +76,8 @@ class _Worker:
     """SIGTERM was sent, and may still be on its way: unfit for another attempt."""
     kill_at: float | None = None
     """Time (monotonic) at which patience ends."""
+    tidy_at: float | None = None
+    """Time (monotonic) at which the log of its last attempt is removed if that wrote nothing."""
 
 
 class _InWorker(BaseException):
@@ -98,21 +107,22 @@ class _Keeper:
         """Guard workers until the driver says LEAVE or is gone."""
         self._control.send(Kind.READY)
         while not (self._leaving and self._worker is None):
-            driver_gone = self._wait()
+            ready = self._wait()
             self._control.flush()
-            for kind, payload in self._control.receive():
-                self._obey(kind, payload)
-            if driver_gone or self._control.closed:
+            if self._control.fileno() in ready:
+                for kind, payload in self._control.receive():
+                    self._obey(kind, payload)
+            if self._pidfd in ready or self._control.closed:
                 if self._worker is not None:
                     self._bury(self._worker)
                 return
             if self._worker is not None:
-                self._attend(self._worker)
+                self._attend(self._worker, ready)
             if self._worker is None and self._next is not None:
                 self._begin(self._next)
 
-    def _wait(self) -> bool:
-        """Wait for something to do; whether the driver's process is gone."""
+    def _wait(self) -> set[int | None]:
+        """Wait for something to do; the descriptors that have news."""
         poll = select.poll()
         control = select.POLLOUT if self._control.pending else 0
         poll.register(self._control, select.POLLIN | control)
@@ -127,12 +137,13 @@ class _Keeper:
                 wanted |= select.POLLOUT
             if wanted:
                 poll.register(worker.channel, wanted)
-            if worker.kill_at is not None:
-                timeout = max(0.0, worker.kill_at - time.monotonic()) * 1000 + 1
-        ready = {fd for fd, _ in poll.poll(timeout)}
+            times = [at for at in (worker.kill_at, worker.tidy_at) if at is not None]
+            if times:
+                timeout = max(0.0, min(times) - time.monotonic()) * 1000 + 1
+        ready: set[int | None] = {fd for fd, _ in poll.poll(timeout)}
         if self._wakeup in ready:
             os.read(self._wakeup, 4096)
-        return self._pidfd in ready
+        return ready
 
     def _obey(self, kind: Kind, payload: bytes) -> None:
         if kind is Kind.ATTEMPT:
@@ -162,7 +173,8 @@ class _Keeper:
                 self._report(_cannot_fork(error))
                 return
             self._control.send(Kind.FORKED, b"%d" % worker.pid)
-        worker.log = wanted.log
+        worker.log, worker.log_before = wanted.log, worker.log
+        worker.tidy_at = None
         worker.running = True
         worker.channel.send(Kind.ATTEMPT, payload)
 
@@ -194,15 +206,20 @@ class _Keeper:
             os.kill(worker.pid, signal.SIGTERM)
             os.kill(worker.pid, signal.SIGCONT)  # a stopped process would not hear it
 
-    def _attend(self, worker: _Worker) -> None:
+    def _attend(self, worker: _Worker, ready: set[int | None]) -> None:
         worker.channel.flush()
-        if not self._control.pending:
+        if worker.channel.fileno() in ready and not self._control.pending:
             try:
                 self._hear(worker, worker.channel.receive())
             except Garbled:
                 worker.kill_at = 0.0
+        if worker.tidy_at is not None and time.monotonic() >= worker.tidy_at:
+            worker.tidy_at = None
+            remove_if_empty(worker.log)  # no attempt is on that could write into it
         late = worker.kill_at is not None and time.monotonic() >= worker.kill_at
-        if late or family.exit_code(worker.pid) is not None:
+        # Each end of a child is a byte in the pipe, so nobody has to be asked in between.
+        ended = self._wakeup in ready and family.exit_code(worker.pid) is not None
+        if late or ended:
             self._bury(worker)
 
     def _hear(self, worker: _Worker, frames: list[Frame]) -> None:
@@ -212,7 +229,7 @@ class _Keeper:
             elif kind is Kind.LAST_CLEAN and not worker.told:
                 worker.running = False
                 self._control.send(kind, payload)
-                _remove_if_empty(worker.log)  # while the driver records the end
+                worker.tidy_at = time.monotonic() + _TIDY
             else:
                 worker.answer = (Kind.LAST, payload)
                 _part(worker)
@@ -228,8 +245,8 @@ class _Keeper:
             pass  # half a story is no answer
         worker.channel.close()
         self._worker = None
-        if worker.log:
-            _remove_if_empty(worker.log)
+        for log in filter(None, (worker.log, worker.log_before)):
+            remove_if_empty(log)
         if worker.answer is not None:
             self._control.send(*worker.answer)
         elif worker.running:
@@ -280,15 +297,6 @@ def _remove_scratch(path: str) -> None:
             with contextlib.suppress(OSError):  # copies of read-only directories keep their entries
                 os.chmod(directory, 0o700)
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _remove_if_empty(path: str) -> None:
-    try:
-        if os.stat(path).st_size == 0:
-            os.unlink(path)
-            os.rmdir(os.path.dirname(path))  # of a map of 100,000 silent items nothing stays
-    except OSError:
-        pass  # other attempts have logs there; an empty file is untidy, nothing more
 
 
 def _pidfd_of(pid: int) -> int | None:

@@ -265,7 +265,7 @@ class LocalExecutor:
                 if kind is Kind.LAST:
                     slot.program = slot.worker = None
                     if isinstance(message, Returned):
-                        message = msgspec.structs.replace(message, clean=False)
+                        message = msgspec.structs.replace(message, clean=False, silent=False)
             self._heard.append((key, message))
 
     def _begun(self, slot: _Slot, key: AttemptKey) -> None:

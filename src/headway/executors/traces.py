@@ -63,6 +63,11 @@ def traces() -> Traces:
     )
 
 
+def with_environment(found: Traces) -> Traces:
+    """`found` with the environment of now, when nothing else has changed."""
+    return found._replace(environment=_environment())
+
+
 def _environment() -> dict[bytes, bytes]:
     # The mapping's own iteration decodes and checks every name; below it is a plain dict of bytes.
     return dict(getattr(os.environ, "_data", os.environb))

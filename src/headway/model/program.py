@@ -78,11 +78,13 @@ class Started(msgspec.Struct, frozen=True, tag_field="message_kind", tag="starte
 class Returned(msgspec.Struct, frozen=True, tag_field="message_kind", tag="returned"):
     """Worker -> driver: the body returned; `outputs` maps output names to encoded values.
 
-    `clean` says that the process may serve another attempt.
+    `clean` says that the process may serve another attempt, `silent` that the log of this one is empty
+    and stays so.
     """
 
     outputs: dict[str, Any]
     clean: bool
+    silent: bool = False
 
 
 class Raised(msgspec.Struct, frozen=True, tag_field="message_kind", tag="raised"):
