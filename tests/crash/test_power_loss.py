@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ ATTEMPT = "tests.crash.bodies:attempt"
 KILLED = -9
 
 KINDS = ["ext4", "xfs"]
+ROOM = 16 << 20  # bytes that a case may need on the disk
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +102,8 @@ class PowerLoss:
     def _case(self) -> Case:
         self._cases += 1
         name = f"case-{self._cases}"
+        if shutil.disk_usage(self.disk.root).free < ROOM:
+            self.disk.format()  # removing what is there would be undone by the next power failure
         case = Case(self.place / name, self.plan, home=self.disk.root / name)
         fd = os.open(self.disk.root, os.O_RDONLY)
         os.fsync(fd)  # the home itself was there before
