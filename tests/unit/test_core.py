@@ -398,7 +398,7 @@ def test_what_an_attempt_of_an_older_driver_says_is_ignored() -> None:
     feed(state, ended("a", 0))
     assert state.nodes["a"].status is NodeStatus.RUNNING
     assert [a.checkpoint for a in state.nodes["a"].attempts] == [0, 0]
-    assert state.nodes["a"].attempts[1].warnings == []
+    assert state.nodes["a"].attempts[1].warnings == ()
 
 
 def test_attempt_numbers_are_never_used_again() -> None:
@@ -413,7 +413,7 @@ def test_a_checkpoint_with_an_older_number_changes_nothing() -> None:
     feed(state, started("a"), CheckpointSaved("a", 0, 5, 1, 103.0))
     feed(state, CheckpointSaved("a", 0, 4, 1, 104.0), AttemptWarned("a", 0, "k", "odd", 104.0))
     assert state.nodes["a"].attempts[0].checkpoint == 5
-    assert state.nodes["a"].attempts[0].warnings == ["odd"]
+    assert state.nodes["a"].attempts[0].warnings == ("odd",)
 
 
 def test_notes_are_kept() -> None:

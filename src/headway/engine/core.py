@@ -219,7 +219,10 @@ def _reopen(state: RunState) -> None:
     for name, node in state.nodes.items():
         needs = set(node.plan.after)
         for need in needs:
-            state.dependents.setdefault(need, []).append(name)
+            if need in state.dependents:
+                state.dependents[need].append(name)
+            else:
+                state.dependents[need] = [name]  # to measure, as most have one
         if node.status in {NodeStatus.FAILED, NodeStatus.SKIPPED, NodeStatus.CANCELLED}:
             node.failures = node.interruptions = node.idle = node.streak = 0
         node.needs = sum(need not in state.results for need in needs)
@@ -235,7 +238,9 @@ def _attempt_started(state: RunState, event: AttemptStarted) -> None:
     if node is None or node.status is not NodeStatus.READY or event.attempt < node.next_attempt:
         return
     _turn(state, node, NodeStatus.RUNNING)
-    node.attempts.append(AttemptState(event.attempt, event.time))
+    # A list that grew has room for more; most nodes have one attempt, so theirs is made to measure;
+    # `+` does that, unpacking does not.
+    node.attempts = node.attempts + [AttemptState(event.attempt, event.time)]  # noqa: RUF005
     state.ready.pop(event.node, None)
     state.running[event.node] = event.attempt
     timeout = node.plan.options.timeout
@@ -259,7 +264,7 @@ def _checkpoint_saved(state: RunState, event: CheckpointSaved) -> None:
 def _attempt_warned(state: RunState, event: AttemptWarned) -> None:
     attempt = _live(state, event.node, event.attempt)
     if attempt is not None:
-        attempt.warnings.append(event.message)
+        attempt.warnings += (event.message,)
 
 
 def _attempt_ended(state: RunState, event: AttemptEnded) -> None:

@@ -51,6 +51,7 @@ def trace(entity: Entity[..., Any], values: Values) -> Graph:
             the body needs a value that does not exist yet.
     """
     drawn, outputs = draw(entity, values.encode)
+    named: dict[str, tuple[str, ...]] = {}  # by task, so that its nodes share one
     plans = [
         NodePlan(
             name=node.name,
@@ -58,7 +59,7 @@ def trace(entity: Entity[..., Any], values: Values) -> Graph:
             options=node.task.options,
             inputs=node.inputs,
             after=tuple(node.after),
-            outputs=tuple(node.task.interface.outputs),
+            outputs=named.setdefault(node.task.name, tuple(node.task.interface.outputs)),
         )
         for node in drawn.nodes.values()
     ]

@@ -35,7 +35,7 @@ class AttemptState(msgspec.Struct):
     checkpoint: int = 0
     saved: float = 0.0
     charged: bool = True
-    warnings: list[str] = []
+    warnings: tuple[str, ...] = ()  # most have none, and a list of their own costs each of 100,000
 
 
 class NodeState(msgspec.Struct):
