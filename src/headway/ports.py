@@ -17,6 +17,9 @@ ALIGN = 4096
 LARGE = 16 * ALIGN
 """Bytes from which on a piece of a pack is large."""
 
+LARGEST_LOG = 256 << 20
+"""Bytes of the largest log. A longer one is not ours, and is read to here only."""
+
 
 class KeyExists(StorageError):
     """Exclusive creation lost: something is there already. Part of the protocol, not a fault."""
@@ -104,7 +107,8 @@ class Storage(Protocol):
         ...
 
     def read_log(self, key: str) -> bytes:
-        """The whole of a log that `create_log` made: its head, what was appended, zeros."""
+        """The whole of a log that `create_log` made: its head, what was appended, zeros. Of one that is
+        longer than `LARGEST_LOG`, that many bytes or a few more."""
         ...
 
     def list(self, prefix: str) -> list[str]:

@@ -4,11 +4,17 @@ never imported to look at one that does not."""
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from headway.model.errors import CheckpointCorrupt
+from headway.model.errors import CheckpointCorrupt, CheckpointError
+
+_MOST_DIMENSIONS = 64  # NumPy's own limit
+_NAME = re.compile(r"[<>|](?:[biufc]\d{1,2}|[SUV]\d{1,10}|[mM]8(?:\[\d{0,10}[A-Za-zμ]{1,7}\])?)")
+"""What `numpy.dtype.str` gives. NumPy takes much else, whole expressions among it, and this is data."""
+_UNREADABLE = (TypeError, ValueError, KeyError, SyntaxError, OverflowError, RecursionError)
 
 
 def encode(value: Any) -> tuple[dict[str, Any], memoryview] | None:
@@ -55,16 +61,20 @@ def decode(plain: dict[str, Any], size: int, fill: Callable[[memoryview], None])
         shape = plain["shape"]
         sound = (
             not dtype.hasobject
-            and all(length >= 0 for length in shape)
+            and type(shape) is list
+            and len(shape) <= _MOST_DIMENSIONS
+            and all(type(length) is int and length >= 0 for length in shape)
             and dtype.itemsize * math.prod(shape) == size
         )
-    except (TypeError, ValueError, KeyError, SyntaxError) as error:
+        array: Any = np.empty(shape, dtype, order=plain.get("order", "C")) if sound else None
+    except MemoryError as error:
+        raise CheckpointError(f"there is no memory for an array of {size} bytes") from error
+    except _UNREADABLE as error:
         raise CheckpointCorrupt(
-            f"a stored array has a header that cannot be read: {error}"
+            f"a stored array has a header that cannot be read: {error!r}"
         ) from error
-    if not sound:
+    if array is None:
         raise CheckpointCorrupt("a stored array has more or fewer bytes than its shape asks for")
-    array: Any = np.empty(shape, dtype, order=plain.get("order", "C"))
     if size:
         fill(memoryview(array.reshape(-1, order="A").view(np.uint8)))
     return array[()] if plain["$"] == "scalar" else array
@@ -84,6 +94,8 @@ def _dtype(numpy: Any, description: Any) -> Any:
 def _described(description: Any) -> Any:
     """What `descr_to_dtype` takes: a string, or a list of field tuples."""
     if isinstance(description, str):
+        if _NAME.fullmatch(description) is None:
+            raise ValueError(f"{description[:40]!r} is not the name of a dtype")
         return description
     return [_field(*field) for field in description]
 

@@ -12,6 +12,7 @@ from headway.model.manifest import Dropped, Manifest
 from headway.model.report import CheckpointReport
 from headway.ports import Storage
 
+_MOST_CHECKPOINTS = 2**53
 _DECODER = msgspec.msgpack.Decoder(Manifest | Dropped)
 
 
@@ -47,11 +48,16 @@ def lineage_of(chain: Chain, where: str) -> Lineage:
     for record in chain.records:
         try:
             found = _DECODER.decode(record.payload)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise CheckpointCorrupt(
                 f"record {record.term}.{record.seq} of {where} is not a checkpoint that this version "
                 f"can read ({error}). Was it written by a newer headway? Upgrade, then resume."
             ) from error
+        if isinstance(found, Manifest) and not 0 < found.number < _MOST_CHECKPOINTS:
+            raise CheckpointCorrupt(
+                f"record {record.term}.{record.seq} of {where} is checkpoint {found.number}, which no "
+                "headway can have saved. Put the home back from a copy."
+            )
         for number in found.numbers if isinstance(found, Dropped) else found.dropped:
             manifests.pop(number, None)
         if isinstance(found, Manifest):

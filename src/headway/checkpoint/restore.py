@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,8 @@ from headway.model.errors import CheckpointCorrupt, CheckpointError
 from headway.model.manifest import Entry, Manifest
 from headway.ports import KeyMissing, Storage
 
+_PACK = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
+_LARGEST_OFFSET = 2**62
 LARGEST_CHUNK = 64 << 20  # bytes; a record that asks for more is not ours
 
 
@@ -33,10 +36,14 @@ def content(storage: Storage, packs: str, manifest: Manifest, entry: Entry) -> I
     if sum(chunk.length for chunk in entry.chunks) != entry.size:
         raise corrupt(manifest, entry, "its size is not what its record says")
     for chunk in entry.chunks:
-        if not 0 < chunk.length <= LARGEST_CHUNK or not 0 <= chunk.pack < len(manifest.packs):
+        if (
+            not 0 < chunk.length <= LARGEST_CHUNK
+            or not 0 <= chunk.pack < len(manifest.packs)
+            or not 0 <= chunk.offset <= _LARGEST_OFFSET
+        ):
             raise corrupt(manifest, entry, "its record names impossible chunks")
         name = manifest.packs[chunk.pack]
-        if "/" in name or name.startswith("."):
+        if _PACK.fullmatch(name) is None:
             raise corrupt(manifest, entry, f"its record names a pack elsewhere: {name!r}")
         try:
             data = storage.read_range(f"{packs}/{name}", chunk.offset, chunk.length)
@@ -66,9 +73,7 @@ def state_of(storage: Storage, packs: str, manifest: Manifest) -> Any:
             view[: len(piece)] = piece
             view = view[len(piece) :]
 
-    for (
-        entry
-    ) in manifest.entries:  # before memory is made for it: a size is only what a record says
+    for entry in manifest.entries:  # before memory is made for it, or used: it is only what is said
         held = len(entry.data) if entry.data is not None else sum(c.length for c in entry.chunks)
         if entry.size != held:
             raise corrupt(manifest, entry, "its size is not what its record says")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import array
 import collections
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,13 +24,19 @@ from typing import Any
 import msgspec
 
 from headway.checkpoint import arrays, tensors
-from headway.model.errors import CheckpointCorrupt, InputError
+from headway.ledger import available
+from headway.model.errors import CheckpointCorrupt, CheckpointError, HeadwayError, InputError
 
 _ATOMS = {type(None), bool, float, str}
 _DICTS = {dict, collections.OrderedDict}
 _BUFFERS = {bytearray, memoryview, array.array}
 _INT64 = range(-(1 << 63), 1 << 64)
 _INLINE = 64  # bytes that stay in the skeleton
+_HEX = re.compile(r"-?0x[0-9a-f]+")
+_SWELLS = (
+    100  # bytes of memory that a byte of a skeleton can become: an empty dict is one byte there
+)
+_UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
 _DEEPEST = 200  # containers in containers; Python's own limit would come as a RecursionError
 
 
@@ -153,12 +160,19 @@ class _Rebuilding:
         self._sizes = sizes
         self._fill = fill
         self._storages: dict[int, Any] = {}
+        self._given: set[int] = set()
 
     def state(self, skeleton: bytes) -> Any:
+        available.require(sum(self._sizes) + len(skeleton) * _SWELLS, "the state of a checkpoint")
         try:
             return self._value(msgspec.msgpack.decode(skeleton))
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise CheckpointCorrupt(f"the record of a state cannot be read: {error!r}") from error
+        except MemoryError as error:
+            raise CheckpointError("there is no memory for the state of a checkpoint") from error
+        except HeadwayError:
+            raise
+        except _UNREADABLE as error:
+            why = f"{type(error).__name__}: {str(error)[:200]}"
+            raise CheckpointCorrupt(f"the record of a state cannot be read: {why}") from error
 
     def _value(self, plain: Any) -> Any:
         if isinstance(plain, list):
@@ -170,6 +184,8 @@ class _Rebuilding:
             return {key: self._value(value) for key, value in plain.items()}
         match tag:
             case "int":
+                if _HEX.fullmatch(plain["hex"]) is None:
+                    raise CheckpointCorrupt("a state holds a number that is none")
                 return int(plain["hex"], 16)
             case "tuple":
                 return tuple(self._value(item) for item in plain["items"])
@@ -193,6 +209,9 @@ class _Rebuilding:
     def _size(self, part: Any) -> int:
         if type(part) is not int or not 0 <= part < len(self._sizes):
             raise CheckpointCorrupt("a state names a part that its checkpoint does not have")
+        if part in self._given:  # or a few bytes of a record could ask for any amount of memory
+            raise CheckpointCorrupt("a state names a part twice")
+        self._given.add(part)
         return self._sizes[part]
 
     def _buffer(self, part: int, kind: type[bytes | bytearray]) -> bytes | bytearray:

@@ -8,12 +8,17 @@ storage is that it looks into.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from headway.model.errors import CheckpointCorrupt, InputError
+
+_MOST_DIMENSIONS = 64
+_MOST_ELEMENTS = 2**63 - 1
 
 
 def is_tensor(value: Any) -> bool:
@@ -93,7 +98,8 @@ def empty(header: dict[str, Any], size: int) -> Any:
     dtype, shape = _dtype(header), _lengths(header, "shape")
     if math.prod(shape) * dtype.itemsize != size:
         raise CheckpointCorrupt("a stored tensor has more or fewer bytes than its shape asks for")
-    return torch.empty(shape, dtype=dtype)
+    with _sound():
+        return torch.empty(shape, dtype=dtype)
 
 
 def view(header: dict[str, Any], filled: Any) -> Any:
@@ -109,14 +115,19 @@ def view(header: dict[str, Any], filled: Any) -> Any:
         room = filled.numel() // dtype.itemsize
         if (
             len(shape) != len(stride)
-            or not isinstance(offset, int)
+            or type(offset) is not int
+            or math.prod(shape) > _MOST_ELEMENTS
             or not 0 <= offset <= room - reach
         ):
             raise CheckpointCorrupt("a stored tensor looks outside of its storage")
-        tensor = torch.empty(0, dtype=dtype).set_(filled.untyped_storage(), offset, shape, stride)
-    if header.get("parameter"):
-        return torch.nn.Parameter(tensor, requires_grad=bool(header.get("requires_grad")))
-    return tensor.requires_grad_(bool(header.get("requires_grad")))
+        with _sound():
+            tensor = torch.empty(0, dtype=dtype).set_(
+                filled.untyped_storage(), offset, shape, stride
+            )
+    with _sound():
+        if header.get("parameter"):
+            return torch.nn.Parameter(tensor, requires_grad=bool(header.get("requires_grad")))
+        return tensor.requires_grad_(bool(header.get("requires_grad")))
 
 
 def copy_into(live: Any, loaded: Any) -> None:
@@ -127,17 +138,32 @@ def copy_into(live: Any, loaded: Any) -> None:
         live.copy_(loaded)
 
 
+@contextlib.contextmanager
+def _sound() -> Iterator[None]:
+    """A header that only PyTorch finds wrong."""
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        raise CheckpointCorrupt(f"a stored tensor cannot be: {str(error)[:200]}") from error
+
+
 def _dtype(header: dict[str, Any]) -> Any:
     import torch
 
-    dtype = getattr(torch, str(header.get("dtype")), None)
-    if not isinstance(dtype, torch.dtype):
+    # Not getattr: asked for some names, PyTorch imports a module.
+    name = str(header.get("dtype"))
+    dtype = vars(torch).get(name)
+    if not isinstance(dtype, torch.dtype) or name.startswith("q"):
         raise CheckpointCorrupt(f"a stored tensor has an unknown dtype, {header.get('dtype')!r}")
     return dtype
 
 
 def _lengths(header: dict[str, Any], name: str) -> list[int]:
     lengths = header.get(name)
-    if not isinstance(lengths, list) or not all(type(n) is int and n >= 0 for n in lengths):
+    if (
+        type(lengths) is not list
+        or len(lengths) > _MOST_DIMENSIONS
+        or not all(type(n) is int and 0 <= n <= _MOST_ELEMENTS for n in lengths)
+    ):
         raise CheckpointCorrupt(f"a stored tensor has no proper {name}")
     return lengths

@@ -18,6 +18,7 @@ from headway.engine.encode import TAG
 from headway.engine.files import Directory, File, Stored
 from headway.engine.shapes import Kind, Shape, fields_of, shape_of
 from headway.engine.types import check, describe, literal_index, typed_dict_item
+from headway.ledger import available
 from headway.ledger.signing import trusts
 from headway.model.errors import CheckpointCorrupt, InputError
 
@@ -142,12 +143,18 @@ class Decoder:
 
     def _content(self, plain: dict[str, Any]) -> bytes:
         if "data" in plain:
-            return bytes(plain["data"])
-        return self._blobs.get(Blob(plain["blob"], plain["size"]))
+            data = plain["data"]
+            if not isinstance(data, bytes):  # of a number, bytes() would make that many
+                raise CheckpointCorrupt("a stored value has content that is no bytes")
+            return data
+        blob = _blob(plain)
+        available.require(blob.size, "a stored value")
+        return self._blobs.get(blob)
 
     def _array(self, plain: dict[str, Any]) -> Any:
         if "data" not in plain:
-            blob = Blob(plain["blob"], plain["size"])
+            blob = _blob(plain)
+            available.require(blob.size, "a stored array")
             return arrays.decode(plain, blob.size, lambda view: self._blobs.fill(blob, view))
         data = plain["data"]
 
@@ -243,6 +250,13 @@ class Decoder:
                 raise InputError(f"{where}.{field.name}: not in the stored {describe(type_)}")
             object.__setattr__(value, field.name, item)
         return value
+
+
+def _blob(plain: dict[str, Any]) -> Blob:
+    digest, size = plain["blob"], plain["size"]
+    if type(digest) is not str or type(size) is not int or size < 0:
+        raise CheckpointCorrupt("a stored value refers to content that cannot be")
+    return Blob(digest, size)
 
 
 def _pairs(plain: dict[str, Any], type_: Any, where: str) -> Iterable[Any]:

@@ -113,7 +113,7 @@ def _decode(chain: Chain, run: str) -> tuple[list[Event], list[str]]:
         )
     try:
         events = [_DECODER.decode(record.payload) for record in chain.records]
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise CheckpointCorrupt(
             f"the journal of run {run} holds an event that this headway does not know ({error}): "
             f"a newer headway wrote it. Update headway (`pip install -U headway`) and try again."

@@ -10,14 +10,25 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from headway.engine.blobs import Blobs
 from headway.engine.contents import Scratch
 from headway.engine.decode import Decoder
 from headway.engine.encode import TAG, Encoder, pack
 from headway.engine.types import check
-from headway.model.errors import InputError
+from headway.model.errors import CheckpointCorrupt, HeadwayError, InputError
 from headway.ports import Storage
 
+# What a tree that no encoder made comes to: absent keys, other types.
+_UNREADABLE = (
+    msgspec.DecodeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+)
 _TREE = 64 << 10  # bytes of a packed tree beyond which it is kept as a blob
 
 
@@ -76,6 +87,11 @@ class Values:
             return self._decoder.decode(plain, type_, where)
         except RecursionError:
             raise InputError(f"{where}: the stored value is nested too deeply") from None
+        except HeadwayError:
+            raise
+        except _UNREADABLE as error:
+            why = f"{type(error).__name__}: {str(error)[:200]}"
+            raise CheckpointCorrupt(f"{where}: the stored value cannot be read: {why}") from error
 
     def close(self) -> None:
         """Remove the copies of files that were made. Never raises."""

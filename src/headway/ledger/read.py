@@ -16,11 +16,13 @@ from dataclasses import dataclass
 
 import msgspec
 
+from headway.ledger import available
 from headway.ledger.record import Frame, Kind, Seal, Term, ledger_name, read_term
 from headway.ledger.signing import FILE_VARIABLE, VARIABLE, signing_of
 from headway.model.errors import UntrustedState
 from headway.ports import KeyMissing, Storage
 
+_SWELLS = 3  # a log is in memory as it was read, as its frames, and as their payloads
 MOST_TERMS = 2**32  # a claim has 32 bits for its number
 
 
@@ -141,6 +143,7 @@ class _Reader:
         self._records: list[list[Record]] = []
         self._damage: list[Damage] = []
         self._rank = 0
+        self._read = 0  # bytes of logs so far
         self._signing = signing_of(prefix)
         self._signed = False
 
@@ -157,10 +160,12 @@ class _Reader:
             except KeyMissing:
                 self.note(number, -1, "its log is missing")
                 return None
+            available.require((self._read + len(data)) * _SWELLS, f"the ledger {self._prefix}")
             term = read_term(data, number, self._name)
             if data == before or (isinstance(term, Term) and not term.flaws):
                 break
             before = data
+        self._read += len(data)
         if isinstance(term, str):
             self.note(number, -1, term)
             return None
@@ -198,7 +203,7 @@ class _Reader:
             if frame.kind is Kind.DATA:
                 try:
                     payloads = msgspec.msgpack.decode(frame.payload, type=list[bytes])
-                except msgspec.DecodeError:
+                except (msgspec.DecodeError, RecursionError):
                     self.note(term.claim.term, frame.seq, "it does not hold a list of payloads")
                     continue
                 records += [Record(term.claim.term, frame.seq, payload) for payload in payloads]

@@ -248,7 +248,7 @@ def read_term(data: bytes, term: int, name: bytes) -> Term | str:
     if frames and frames[0].kind is Kind.SEAL:
         try:
             seal = msgspec.msgpack.decode(frames[0].payload, type=Seal)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             flaws.append(Flaw(0, "its seal says nothing that this headway knows", torn=False))
     return Term(claim, tuple(frames), tuple(flaws), seal)
 

@@ -46,10 +46,11 @@ from headway.ledger.signing import FILE_VARIABLE, SIGNATURE, VARIABLE, signing_o
 from headway.model.errors import (
     CheckpointCorrupt,
     CheckpointFenced,
+    InputError,
     StorageError,
     UntrustedState,
 )
-from headway.ports import KeyExists, LogWriter, Storage
+from headway.ports import LARGEST_LOG, KeyExists, LogWriter, Storage
 
 FIRST_ROOM = 16 * 1024
 MOST_ROOM = 4 * 1024 * 1024
@@ -174,6 +175,7 @@ class Ledger:
         """Add records, all or none; on return they are durable and in the chain for good.
 
         Raises:
+            InputError: they are larger than `LARGEST_LOG`; nothing was written.
             CheckpointFenced: a newer term exists. Nobody will build on these records.
             StorageError: they could not be made durable. The ledger can be used again once the store
                 works, and then they are outside the chain; until then a newer writer that takes
@@ -181,6 +183,12 @@ class Ledger:
         """
         body = msgspec.msgpack.encode(payloads)
         size = len(body) + (0 if self._signing is None else SIGNATURE)
+        if CLAIM_SIZE + frame_size(size) + 3 * _PAGE > LARGEST_LOG:
+            raise InputError(
+                f"a record of {size} bytes is more than a ledger takes ({LARGEST_LOG} bytes with what "
+                "goes around it). Does the state have millions of parts? Put them together into arrays, "
+                "or save files."
+            )
         with self._lock:
             if self._fenced_by:
                 raise self._fenced()

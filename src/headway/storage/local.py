@@ -15,6 +15,7 @@ machine; a network filesystem needs its lookup cache off. Disks that lie about f
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -24,7 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from headway.model.errors import InputError, StorageError, StorageUnavailable
-from headway.ports import ALIGN, LARGE, KeyExists, KeyMissing, LogWriter, PackWriter
+from headway.ports import ALIGN, LARGE, LARGEST_LOG, KeyExists, KeyMissing, LogWriter, PackWriter
 from headway.storage.faults import storage_error
 
 _HIDDEN = ".tmp-"
@@ -41,6 +42,16 @@ def _faults(doing: str) -> Iterator[None]:
         raise
     except OSError as error:
         raise storage_error(error, doing) from error
+
+
+def _regular(path: str, flags: int) -> int:
+    """Open a file to read it. A pipe that somebody put in its place would wait for ever, and a device
+    never end."""
+    fd = os.open(path, flags | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is no regular file", path)
+    return fd
 
 
 class LocalStorage:
@@ -116,7 +127,7 @@ class LocalStorage:
         clean in the kernel's eyes. A flush alone would not write it, and once it is evicted a reader
         gets what the disk had before; so the bytes come from the caller, who checked them."""
         with _faults(f"make {key} durable in {self._root}"):
-            fd = os.open(self.path(key), os.O_WRONLY | os.O_CLOEXEC)
+            fd = os.open(self.path(key), os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 _write_all(fd, data, offset)
                 os.fdatasync(fd)
@@ -125,12 +136,12 @@ class LocalStorage:
 
     def read(self, key: str) -> bytes:
         """See `Storage.read`."""
-        with self._absence(key), open(self.path(key), "rb") as file:
+        with self._absence(key), open(self.path(key), "rb", opener=_regular) as file:
             return file.read()
 
     def read_range(self, key: str, offset: int, length: int) -> bytes:
         """See `Storage.read_range`."""
-        with self._absence(key), open(self.path(key), "rb", buffering=0) as file:
+        with self._absence(key), open(self.path(key), "rb", buffering=0, opener=_regular) as file:
             pieces = []
             while length > 0 and (piece := os.pread(file.fileno(), length, offset)):
                 pieces.append(piece)
@@ -140,7 +151,7 @@ class LocalStorage:
 
     def read_into(self, key: str, offset: int, into: memoryview) -> int:
         """See `Storage.read_into`."""
-        with self._absence(key), open(self.path(key), "rb", buffering=0) as file:
+        with self._absence(key), open(self.path(key), "rb", buffering=0, opener=_regular) as file:
             view, done = into.cast("B"), 0
             while view and (got := os.preadv(file.fileno(), [view], offset + done)):
                 done += got
@@ -149,7 +160,8 @@ class LocalStorage:
 
     def read_log(self, key: str) -> bytes:
         """See `Storage.read_log`."""
-        return self.read(key)
+        with self._absence(key), open(self.path(key), "rb", opener=_regular) as file:
+            return file.read(min(os.fstat(file.fileno()).st_size, LARGEST_LOG + 1))
 
     def room(self) -> int | None:
         """See `Storage.room`: what the filesystem leaves to this user."""
