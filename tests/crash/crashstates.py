@@ -4,8 +4,8 @@ The rules, which any POSIX filesystem keeps:
 
 - A file's flush makes its bytes and its size durable, and not its name. A directory's flush makes the
   names in it durable, and not its own name in its parent.
-- What was not flushed is kept or lost independently: each 512-byte sector of each write, the size, and
-  each name that was made or removed.
+- What was not flushed is kept or lost independently: each 512-byte sector of each write, the size, each
+  cut of a file's end, and each name that was made or removed.
 - After a file's flush failed, its pages count as clean: no later flush writes them, only a new write of
   the same bytes does. (A directory's failed flush is different: names go through the journal, and a
   filesystem whose journal cannot be written stops.)
@@ -28,22 +28,25 @@ SECTOR = 512
 HIDDEN = ".tmp-"
 Home = dict[str, bytes]
 _Names = dict[str, int | None]  # in a directory: file number, None for a directory
+_Change = tuple[int, bytes | None]  # of a file: bytes at an offset, None for its end there
 
 
 @dataclass
 class _File:
     kept: bytes = b""
-    pending: list[tuple[int, bytes]] = field(default_factory=list)
-    limbo: list[tuple[int, bytes]] = field(default_factory=list)
+    pending: list[_Change] = field(default_factory=list)
+    limbo: list[_Change] = field(default_factory=list)
 
     def flush(self) -> None:
         for offset, data in self.pending:
             self.kept = _written(self.kept, offset, data)
+            if data is None:
+                continue
             # What a failed flush left behind no longer matters where it was written again.
             self.limbo = [
                 (at, piece)
                 for at, piece in self.limbo
-                if not (offset <= at and at + len(piece) <= offset + len(data))
+                if piece is None or not (offset <= at and at + len(piece) <= offset + len(data))
             ]
         self.pending = []
 
@@ -52,11 +55,16 @@ class _File:
         self.pending = []
 
 
-def _written(old: bytes, offset: int, data: bytes) -> bytes:
+def _written(old: bytes, offset: int, data: bytes | None) -> bytes:
+    if data is None:
+        return old[:offset]
     return old.ljust(offset, b"\0")[:offset] + data + old[offset + len(data) :]
 
 
-def _sectors(offset: int, data: bytes) -> Iterator[tuple[int, bytes]]:
+def _sectors(offset: int, data: bytes | None) -> Iterator[_Change]:
+    if data is None:
+        yield offset, None
+        return
     start = offset
     while start < offset + len(data):
         stop = min((start // SECTOR + 1) * SECTOR, offset + len(data))
@@ -94,6 +102,8 @@ class Disk:
             self._changes[event.place].append((event.name, None, False))
         elif event.kind == "write":
             self._files[event.file].pending.append((event.offset, event.data))
+        elif event.kind == "truncate":
+            self._files[event.file].pending.append((event.offset, None))
         elif event.kind == "sync":
             self._files[event.file].flush()
         elif event.kind == "sync-failed":
@@ -131,11 +141,13 @@ class Disk:
         pieces = file.limbo + [
             piece for offset, data in file.pending for piece in _sectors(offset, data)
         ]
-        size = max([len(file.kept), *(offset + len(data) for offset, data in pieces)])
+        size = max([len(file.kept), *(offset + len(data or b"") for offset, data in pieces)])
         changing = [
             (offset, data)
             for offset, data in pieces
-            if data.strip(b"\0") or file.kept[offset : offset + len(data)].strip(b"\0")
+            if data is None
+            or data.strip(b"\0")
+            or file.kept[offset : offset + len(data)].strip(b"\0")
         ]
         variants: dict[bytes, None] = {}
         for kept in self._subsets(len(changing)):

@@ -6,27 +6,41 @@ them (`crashstates`), and the real reader and writer are let loose on each.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from tests.crash.actors import Violation
 from tests.crash.crashstates import Disk, Home
 from tests.crash.mutants import Code
-from tests.crash.recorder import Event, Killed, Recorder, recording
+from tests.crash.recorder import Event, Killed, Recorder, allocating, recording
 from tests.memory import MemoryStorage
 
 from headway.model.errors import StorageError
+from headway.ports import ALIGN
 
 NODE = "runs/r/nodes/n"
 LEDGER = f"{NODE}/ledger"
 ROOM = 4000
+STRAIGHT = 4096  # so that a piece of a page and more has a place and a write of its own
+GATHER = 8192
 
 
 def _noise(name: str, size: int) -> bytes:
     """Bytes in which no sector is zero, and which say what they are."""
     return (f"{name}." * size).encode()[:size]
+
+
+def _packed(key: str, size: int) -> bytes:
+    """What a pack of `size` bytes of content has to look like."""
+    content = _noise(key, size)
+    if size - 300 >= STRAIGHT:
+        return content[:300].ljust(ALIGN, b"\0") + content[300:]
+    return content
 
 
 @dataclass
@@ -36,12 +50,17 @@ class Job:
     Attributes:
         name: prefix of all that it makes.
         records: bytes of each record; a negative one has a pack of so many bytes.
-        pack_first: as it must be. False: a mutant of this test's own, the record before the pack.
+        recycles: each pack takes the space of the one before, once a record says that nobody needs
+            that any more.
+        pack_first, drop_first: as it must be. False: a mutant of this test's own, the record before the
+            pack, or that record after the space was taken.
     """
 
     name: str
     records: tuple[int, ...]
+    recycles: bool = False
     pack_first: bool = True
+    drop_first: bool = True
 
     def run(self, code: Code, root: Path, recorder: Recorder) -> None:
         storage = code.local.LocalStorage(root)
@@ -56,21 +75,31 @@ class Job:
         except StorageError:
             return
         recorder.ack(("opened", tuple(record.payload for record in ledger.chain.records)))
+        older = ""
         for number, size in enumerate(self.records):
             with _reported():
                 pack = f"{NODE}/packs/{self.name}{number}" if size < 0 else ""
                 payload = f"{self.name}{number}:{pack}:".encode() + _noise("r", abs(size))
+                reuse = older if pack and self.recycles else ""
+                drop = f"drop {reuse}::".encode()
+                if reuse and self.drop_first:
+                    ledger.append(drop)
+                    recorder.ack(("record", drop))
+                older = "" if reuse else older  # whatever becomes of it
                 if pack and self.pack_first:
-                    self._write(storage, pack, -size)
+                    self._write(storage, pack, -size, reuse)
+                if reuse and not self.drop_first:
+                    ledger.append(drop)
                 ledger.append(payload)
                 recorder.ack(("record", payload))
                 if pack and not self.pack_first:
                     self._write(storage, pack, -size)
+                older = pack or older
         ledger.close()
 
     @staticmethod
-    def _write(storage: Any, key: str, size: int) -> None:
-        pack = storage.create_pack(key)
+    def _write(storage: Any, key: str, size: int, reuse: str = "") -> None:
+        pack = storage.create_pack(key, size=size if size > 6000 else 0, reuse=reuse or None)
         try:
             pack.write(_noise(key, size)[:300])
             pack.write(_noise(key, size)[300:])
@@ -129,8 +158,9 @@ class Judge:
         for kind, what in told:
             if kind == "opened" and tuple(chain[: len(what)]) != what:
                 raise Violation(f"given {_short(what)}, found {_short(chain)}")
+        dropped = {payload[5:].split(b":")[0] for payload in chain if payload.startswith(b"drop ")}
         for payload in chain:
-            self._whole(home, payload)
+            self._whole(home, payload, dropped)
 
     def _go_on(self, logs: frozenset[tuple[str, bytes]]) -> list[bytes]:
         """The chain; and what the next writer makes of it."""
@@ -153,11 +183,13 @@ class Judge:
         return [record.payload for record in chain.records]
 
     @staticmethod
-    def _whole(home: Home, payload: bytes) -> None:
+    def _whole(home: Home, payload: bytes, dropped: set[bytes]) -> None:
         name, pack, text = payload.split(b":", 2)
         if text != _noise("r", len(text)) or not name:
             raise Violation(f"a torn record is taken for a good one: {payload[:40]!r}")
-        if pack and home.get(pack.decode()) != _noise(pack.decode(), len(text)):
+        if not pack or pack in dropped:
+            return
+        if home.get(pack.decode()) != _packed(pack.decode(), len(text)):
             raise Violation(f"record {name!r} names a pack that is not there, or not whole")
 
 
@@ -173,16 +205,18 @@ class Plan:
         most: homes per instant; more are sampled.
         pairs: how many pairs of jobs.
         record_first: a fault of the caller's: the record is appended before its pack is written.
+        drop_last: another one: a pack's space is taken before a record says that nobody needs it.
     """
 
     most: int
     pairs: int = 2
     record_first: bool = False
+    drop_last: bool = False
 
 
 PAIRS = (
     (Job("a", (300, -2600, 900)), Job("b", (40, -3300, 30, 2000))),  # b's last begins a new term
-    (Job("a", (2800, 20, -700, 5)), Job("b", (-5000, 1200))),
+    (Job("a", (-5200, -700), recycles=True), Job("b", (-5000, 1200))),
     (Job("a", (3600, 3600)), Job("b", (-9000, 3500, -8))),
     (Job("a", (-4000, -4000)), Job("b", (1, 2, 3500, 3500, 3500))),
     (Job("a", (3700,)), Job("b", (3700, -7000, 3700))),
@@ -207,7 +241,7 @@ def run_all(code: Code, root: Path, judge: Judge, plan: Plan) -> None:
     """Power losses while one job follows the other: undisturbed; after the first was killed, at any of
     its calls; and with any flush of either failing."""
     for careful, second in PAIRS[: plan.pairs]:
-        first = replace(careful, pack_first=not plan.record_first)
+        first = replace(careful, pack_first=not plan.record_first, drop_first=not plan.drop_last)
         events, calls, flushes = recorded(code, root, first, second)
         crash(events, 0, judge, plan)
         for die_at in range(calls):
@@ -228,7 +262,11 @@ def recorded(
     fail_at: int | None = None,
 ) -> tuple[list[Event], int, int]:
     """(trace, calls of the first job, flushes of both)."""
-    with _fresh(root), recording(root, die_at=die_at, fail_at=fail_at) as recorder:
+    with (
+        _fresh(root),
+        recording(root, die_at=die_at, fail_at=fail_at) as recorder,
+        _small_packs(code, recorder),
+    ):
         try:
             first.run(code, root, recorder)
         except Killed:
@@ -237,6 +275,14 @@ def recorded(
         recorder.revive()
         second.run(code, root, recorder)
         return recorder.events, calls, recorder.flushes
+
+
+@contextlib.contextmanager
+def _small_packs(code: Code, recorder: Recorder) -> Iterator[None]:
+    """Packs in which a few thousand bytes take all the ways that gigabytes take elsewhere."""
+    small = {"_STRAIGHT": STRAIGHT, "_GATHER": GATHER, "_AHEAD": GATHER}
+    with mock.patch.dict(vars(code.packs), {**small, "allocate": allocating(recorder)}):
+        yield
 
 
 def deaths(events: list[Event]) -> int:

@@ -21,6 +21,8 @@ REAL = {
     "record": "headway.ledger.record",
     "read": "headway.ledger.read",
     "write": "headway.ledger.write",
+    "posix": "headway.storage.posix",
+    "packs": "headway.storage.packs",
     "local": "headway.storage.local",
     "lineage": "headway.checkpoint.lineage",
     "space": "headway.checkpoint.space",
@@ -56,6 +58,8 @@ class Code:
     record: Any
     read: Any
     write: Any
+    posix: Any
+    packs: Any
     local: Any
     lineage: Any
     space: Any

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from headway.storage import local
+from headway.storage import local, packs, posix
 
 
 def _no_flush(_: Any) -> None:
@@ -29,23 +29,27 @@ def file_flush_dropped() -> None:
 
 def directory_flush_dropped() -> None:
     """The names of new files and directories are not made durable."""
-    vars(local)["_sync_directory"] = _no_flush
+    for module in (local, packs):
+        vars(module)["sync_directory"] = _no_flush
 
 
 def record_before_pack() -> None:
     """A pack is only flushed when the attempt ends: long after the record that names it."""
-    vars(local)["_LocalPack"] = type("_LocalPack", (local._LocalPack,), {"commit": _flush})
 
+    class Pack(packs.LocalPack):
+        def commit(self) -> None:
+            data = memoryview(self._gather or b"")[: self._filled]
+            posix.write_all(self._fd, data, self._base)
 
-def _flush(pack: Any) -> None:
-    pack._flush()
+    vars(local)["LocalPack"] = Pack
 
 
 def _only_in_storage(**replaced: Any) -> None:
-    """Replace functions of `os`, as `storage.local` sees it and nobody else."""
+    """Replace functions of `os`, as the storage sees it and nobody else."""
 
     class Os:
         def __getattr__(self, name: str) -> Any:
             return replaced.get(name) or getattr(os, name)
 
-    vars(local)["os"] = Os()
+    for module in (local, packs, posix):
+        vars(module)["os"] = Os()

@@ -26,8 +26,9 @@ class Event(NamedTuple):
     """One thing that happened.
 
     `kind` is mkdir, create, link, unlink (of entry `name` in directory `place`; a file is its
-    number), write (`data` at `offset` of a file), sync (of a file), sync-failed, sync-directory,
-    and ack (`what` the caller was told).
+    number), write (`data` at `offset` of a file), truncate (a file to `offset` bytes), sync (of a
+    file), sync-failed, sync-directory, and ack (`what` the caller was told). Space that is allocated is
+    a write of zeros behind the file's end, and a write past the page cache is a write.
     """
 
     kind: str
@@ -64,6 +65,7 @@ class Recorder:
     dead: bool = False
     _names: dict[str, int] = field(default_factory=dict)
     _open: dict[int, int | str] = field(default_factory=dict)
+    _sizes: dict[int, int] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def ack(self, what: Any) -> None:
@@ -129,6 +131,7 @@ def _opens(recorder: Recorder, real: Callable[..., Any]) -> Callable[..., Any]:
         if recorder.call():
             recorder.die()
         key, place, name = where
+        flags &= ~os.O_DIRECT  # what was not flushed is lost all the same
         descriptor = int(real(path, flags, mode))
         if os.path.isdir(path):
             recorder._open[descriptor] = "" if key == "." else key
@@ -177,11 +180,46 @@ def _writes(recorder: Recorder, real: Callable[..., Any]) -> Callable[..., Any]:
         done = int(real(descriptor, data, offset)) if data else 0
         if done:
             recorder.events.append(Event("write", file=file, offset=offset, data=data[:done]))
+            recorder._sizes[file] = max(recorder._sizes.get(file, 0), offset + done)
         if dies:
             recorder.die()
         return done
 
     return replaced
+
+
+def _truncates(recorder: Recorder, real: Callable[..., Any]) -> Callable[..., Any]:
+    def replaced(descriptor: int, size: int) -> None:
+        file = recorder._open.get(descriptor)
+        if not isinstance(file, int):
+            real(descriptor, size)
+            return
+        if recorder.call():
+            recorder.die()
+        real(descriptor, size)
+        recorder.events.append(Event("truncate", file=file, offset=size))
+        recorder._sizes[file] = size
+
+    return replaced
+
+
+def allocating(recorder: Recorder) -> Callable[[int, int, int], bool]:
+    """What stands in for `headway.storage.posix.allocate` while a recorder listens."""
+
+    def allocate(descriptor: int, offset: int, length: int) -> bool:
+        file = recorder._open[descriptor]
+        assert isinstance(file, int)
+        if recorder.call():
+            recorder.die()
+        size = recorder._sizes.get(file, 0)
+        if offset + length > size:
+            data = bytes(offset + length - size)
+            os.truncate(descriptor, offset + length)
+            recorder.events.append(Event("write", file=file, offset=size, data=data))
+            recorder._sizes[file] = offset + length
+        return True
+
+    return allocate
 
 
 def _syncs(recorder: Recorder, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -254,6 +292,7 @@ _REPLACED: dict[str, _Make] = {
     "close": _closes,
     "dup": _dups,
     "pwrite": _writes,
+    "ftruncate": _truncates,
     "fsync": _syncs,
     "fdatasync": _syncs,
     "link": _links,

@@ -50,14 +50,14 @@ MUTANTS = [
         (
             Edit(
                 "local",
-                "                _sync_directory(path.parent)\n                born = True\n",
+                "                sync_directory(path.parent)\n                born = True\n",
                 "                born = True\n",
             ),
         ),
     ),
     Mutant(
         "a new directory's parent is not flushed",
-        (Edit("local", "            _sync_directory(step.parent)\n", ""),),
+        (Edit("local", "            sync_directory(step.parent)\n", ""),),
     ),
     Mutant(
         "a directory that somebody else made is taken for durable",
@@ -66,10 +66,10 @@ MUTANTS = [
                 "local",
                 "            with contextlib.suppress(FileExistsError):\n"
                 "                step.mkdir(mode=0o755)\n"
-                "            _sync_directory(step.parent)\n",
+                "            sync_directory(step.parent)\n",
                 "            with contextlib.suppress(FileExistsError):\n"
                 "                step.mkdir(mode=0o755)\n"
-                "                _sync_directory(step.parent)\n",
+                "                sync_directory(step.parent)\n",
             ),
         ),
     ),
@@ -83,9 +83,9 @@ MUTANTS = [
             ),
             Edit(
                 "local",
-                "                _sync_directory(path.parent)\n                born = True\n",
+                "                sync_directory(path.parent)\n                born = True\n",
                 "                os.fsync(fd)\n"
-                "                _sync_directory(path.parent)\n                born = True\n",
+                "                sync_directory(path.parent)\n                born = True\n",
             ),
         ),
     ),
@@ -106,9 +106,9 @@ MUTANTS = [
         (
             Edit(
                 "local",
-                "            _write_all(self._fd, data, self._position)\n"
+                "            write_all(self._fd, data, self._position)\n"
                 "            os.fdatasync(self._fd)\n",
-                "            _write_all(self._fd, data, self._position)\n",
+                "            write_all(self._fd, data, self._position)\n",
             ),
         ),
     ),
@@ -117,10 +117,10 @@ MUTANTS = [
         (
             Edit(
                 "local",
-                "            _write_all(self._fd, data, self._position)\n"
+                "            write_all(self._fd, data, self._position)\n"
                 "            os.fdatasync(self._fd)\n",
                 "            os.fdatasync(self._fd)\n"
-                "            _write_all(self._fd, data, self._position)\n",
+                "            write_all(self._fd, data, self._position)\n",
             ),
         ),
     ),
@@ -129,9 +129,9 @@ MUTANTS = [
         (
             Edit(
                 "local",
-                "            _write_all(self._fd, data, self._position)\n"
+                "            write_all(self._fd, data, self._position)\n"
                 "            os.fdatasync(self._fd)\n",
-                "            _write_all(self._fd, data, self._position)\n"
+                "            write_all(self._fd, data, self._position)\n"
                 "            try:\n"
                 "                os.fdatasync(self._fd)\n"
                 "            except OSError:\n"
@@ -141,29 +141,64 @@ MUTANTS = [
     ),
     Mutant(
         "a log grows as it is written",
-        (Edit("local", "_write_all(fd, head + bytes(room), 0)", "_write_all(fd, head, 0)"),),
+        (Edit("local", "write_all(fd, head + bytes(room), 0)", "write_all(fd, head, 0)"),),
     ),
     Mutant(
         "a pack is not flushed",
-        (Edit("local", "            os.fsync(self._fd)\n            _sync", "            _sync"),),
+        (Edit("packs", "            os.fsync(self._fd)\n            sync", "            sync"),),
     ),
     Mutant(
         "a pack's directory is not flushed",
         (
             Edit(
-                "local",
-                "            os.fsync(self._fd)\n            _sync_directory(self._path.parent)\n",
+                "packs",
+                "            os.fsync(self._fd)\n            sync_directory(self._path.parent)\n",
                 "            os.fsync(self._fd)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a recycled pack's directory is not flushed",
+        (
+            Edit(
+                "packs",
+                "        self._ahead = True\n",
+                "        self._new = not recycled\n        self._ahead = True\n",
+            ),
+            Edit(
+                "packs",
+                "            sync_directory(self._path.parent)\n",
+                "            if self._new:\n                sync_directory(self._path.parent)\n",
             ),
         ),
     ),
     Mutant(
         "a pack is flushed before its last piece is written",
         (
+            Edit("packs", "            os.fsync(self._fd)\n            sync", "            sync"),
             Edit(
-                "local",
-                "            self._flush()\n            os.fsync(self._fd)\n",
-                "            os.fsync(self._fd)\n            self._flush()\n",
+                "packs",
+                "            size = self._base + self._filled\n",
+                "            os.fsync(self._fd)\n            size = self._base + self._filled\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a pack is flushed before its end is cut",
+        (
+            Edit("packs", "            os.fsync(self._fd)\n            sync", "            sync"),
+            Edit(
+                "packs",
+                "            if self._file_size > size:\n",
+                "            os.fsync(self._fd)\n            if self._file_size > size:\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a recycled pack keeps its old end",
+        (
+            Edit(
+                "packs", "                os.ftruncate(self._fd, size)\n", "                pass\n"
             ),
         ),
     ),
@@ -176,8 +211,8 @@ MUTANTS = [
         (
             Edit(
                 "local",
-                "                _write_all(fd, data, offset)\n                os.fdatasync(fd)\n",
-                "                _write_all(fd, data, offset)\n",
+                "                write_all(fd, data, offset)\n                os.fdatasync(fd)\n",
+                "                write_all(fd, data, offset)\n",
             ),
         ),
     ),
@@ -186,7 +221,7 @@ MUTANTS = [
         (
             Edit(
                 "local",
-                "                _write_all(fd, data, offset)\n                os.fdatasync(fd)\n",
+                "                write_all(fd, data, offset)\n                os.fdatasync(fd)\n",
                 "                os.fdatasync(fd)\n",
             ),
         ),
@@ -224,3 +259,9 @@ def test_a_record_before_its_pack_is_found_out(tmp_path: Path) -> None:
     judge = Judge(real())
     with pytest.raises(Violation, match="names a pack that is not there"):
         run_all(judge.code, tmp_path / "home", judge, Plan(most=24, record_first=True))
+
+
+def test_space_that_is_taken_before_it_is_given_up_is_found_out(tmp_path: Path) -> None:
+    judge = Judge(real())
+    with pytest.raises(Violation, match="names a pack that is not there, or not whole"):
+        run_all(judge.code, tmp_path / "home", judge, Plan(most=24, drop_last=True))

@@ -35,7 +35,17 @@ PLAN: Plan = [
     Step("write", 50, 7),
 ]
 
-FAULTY = ["pwrite64", "fsync", "fdatasync", "openat", "link", "mkdir", "close"]
+FAULTY = [
+    "pwrite64",
+    "fsync",
+    "fdatasync",
+    "openat",
+    "link",
+    "mkdir",
+    "close",
+    "ftruncate",
+    "fallocate",
+]
 ERRORS = {
     "EIO": "StorageUnavailable",
     "ENOSPC": "StorageFull",

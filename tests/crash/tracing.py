@@ -20,6 +20,7 @@ from tests.crash.nursery import PATIENCE, Child
 
 CALLS = ["write", "pwrite64", "fsync", "fdatasync", "link", "linkat", "rename", "renameat"]
 CALLS += ["renameat2", "openat", "close", "unlink", "unlinkat", "mkdir", "mkdirat", "ftruncate"]
+CALLS += ["fallocate"]
 """What can change what is stored, or hands out the means to."""
 
 READS = ["openat", "pread64", "read", "getdents64", "newfstatat", "fstat", "stat", "lseek", "close"]

@@ -21,27 +21,18 @@ import secrets
 import shutil
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from headway.model.errors import InputError, StorageError, StorageUnavailable
-from headway.ports import ALIGN, LARGE, LARGEST_LOG, KeyExists, KeyMissing, LogWriter, PackWriter
+from headway.model.errors import InputError, StorageUnavailable
+from headway.ports import LARGEST_LOG, KeyExists, KeyMissing, LogWriter, PackWriter
 from headway.storage.faults import storage_error
+from headway.storage.packs import LocalPack, recycle
+from headway.storage.posix import faults, sync_directory, write_all
 
 _HIDDEN = ".tmp-"
 _NOT_A_NAME = {"", ".", ".."}
-_PIECE = 1 << 20
 _Kept = list[int]
-
-
-@contextlib.contextmanager
-def _faults(doing: str) -> Iterator[None]:
-    try:
-        yield
-    except StorageError:
-        raise
-    except OSError as error:
-        raise storage_error(error, doing) from error
 
 
 def _regular(path: str, flags: int) -> int:
@@ -68,6 +59,7 @@ class LocalStorage:
         self._url = str(root)
         self._marker = marker
         self._durable: set[Path] = set()
+        self._packs: set[str] = set()  # made here: only their space may be written over
         self._lock = threading.Lock()
 
     @property
@@ -78,7 +70,7 @@ class LocalStorage:
     @property
     def trusted(self) -> bool:
         """Whether the home belongs to this user and nobody else can write into it."""
-        with _faults(f"look at {self._root}"):
+        with faults(f"look at {self._root}"):
             found = self._root.stat()
         return found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
@@ -94,42 +86,42 @@ class LocalStorage:
     def create(self, key: str, data: bytes) -> None:
         """See `Storage.create`."""
         with self._born(key) as (fd, _):
-            _write_all(fd, data, 0)
+            write_all(fd, data, 0)
 
     def create_log(self, key: str, head: bytes, room: int) -> LogWriter:
         """See `Storage.create_log`."""
         with self._born(key) as (fd, keep):
-            _write_all(fd, head + bytes(room), 0)
+            write_all(fd, head + bytes(room), 0)
             keep.append(os.dup(fd))
         return _LocalLog(keep[0], key, len(head), room)
 
-    def create_pack(
-        self,
-        key: str,
-        *,
-        size: int = 0,  # noqa: ARG002  # nothing is prepared
-        reuse: str | None = None,
-    ) -> PackWriter:
+    def create_pack(self, key: str, *, size: int = 0, reuse: str | None = None) -> PackWriter:
         """See `Storage.create_pack`."""
         path = self.path(key)
-        if reuse is not None:
-            self.delete(reuse)
-        with _faults(f"create {key} in {self._root}"):
+        with faults(f"create {key} in {self._root}"):
             self._make_directory(path.parent)
+            ours = reuse is not None and reuse in self._packs
+            recycled = recycle(self.path(reuse), path) if reuse is not None and ours else None
+            new = os.O_CREAT | os.O_EXCL if recycled is None else 0
             try:
-                fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+                fd = os.open(path, new | os.O_WRONLY | os.O_CLOEXEC, 0o644)
             except FileExistsError:
                 raise KeyExists(f"{key} exists already in {self._root}") from None
-        return _LocalPack(fd, path, key)
+        with self._lock:
+            self._packs.discard(reuse or "")
+            self._packs.add(key)
+        if reuse is not None and not ours:  # another writer's, who may be writing there still
+            self.delete(reuse)
+        return LocalPack(fd, path, key, size, recycled or 0)
 
     def settle(self, key: str, offset: int, data: bytes) -> None:
         """Write the same bytes once more and flush them: a page whose write-back failed earlier is
         clean in the kernel's eyes. A flush alone would not write it, and once it is evicted a reader
         gets what the disk had before; so the bytes come from the caller, who checked them."""
-        with _faults(f"make {key} durable in {self._root}"):
+        with faults(f"make {key} durable in {self._root}"):
             fd = os.open(self.path(key), os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                _write_all(fd, data, offset)
+                write_all(fd, data, offset)
                 os.fdatasync(fd)
             finally:
                 os.close(fd)
@@ -165,7 +157,7 @@ class LocalStorage:
 
     def room(self) -> int | None:
         """See `Storage.room`: what the filesystem leaves to this user."""
-        with _faults(f"look at {self._root}"):
+        with faults(f"look at {self._root}"):
             found = os.statvfs(self._root)
         return found.f_bavail * found.f_frsize
 
@@ -193,7 +185,7 @@ class LocalStorage:
         """A file goes in one step. A directory is hidden in one step, then removed: a kill in between
         leaves no half."""
         path = self.path(prefix)
-        with _faults(f"delete {prefix} in {self._root}"):
+        with faults(f"delete {prefix} in {self._root}"):
             try:
                 path.unlink()
             except FileNotFoundError:
@@ -201,7 +193,9 @@ class LocalStorage:
             except (IsADirectoryError, PermissionError):
                 pass  # POSIX lets a system say either of a directory
             else:
-                _sync_directory(path.parent)
+                with self._lock:
+                    self._packs.discard(prefix)
+                sync_directory(path.parent)
                 return
             hidden = path.parent / f"{_HIDDEN}deleted-{secrets.token_hex(8)}"
             try:
@@ -210,7 +204,8 @@ class LocalStorage:
                 return
             with self._lock:
                 self._durable = {p for p in self._durable if p != path and path not in p.parents}
-            _sync_directory(path.parent)
+                self._packs = {p for p in self._packs if not p.startswith(f"{prefix}/")}
+            sync_directory(path.parent)
             shutil.rmtree(hidden)
 
     @contextlib.contextmanager
@@ -222,7 +217,7 @@ class LocalStorage:
         path = self.path(key)
         keep: _Kept = []
         born = False
-        with _faults(f"create {key} in {self._root}"):
+        with faults(f"create {key} in {self._root}"):
             self._make_directory(path.parent)
             temporary = path.parent / f"{_HIDDEN}{secrets.token_hex(8)}"
             fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o644)
@@ -233,7 +228,7 @@ class LocalStorage:
                     os.link(temporary, path)
                 except FileExistsError:
                     raise KeyExists(f"{key} exists already in {self._root}") from None
-                _sync_directory(path.parent)
+                sync_directory(path.parent)
                 born = True
             finally:
                 with contextlib.suppress(OSError):  # all is flushed, or has failed already
@@ -256,14 +251,14 @@ class LocalStorage:
                 continue
             with contextlib.suppress(FileExistsError):
                 step.mkdir(mode=0o755)
-            _sync_directory(step.parent)
+            sync_directory(step.parent)
             with self._lock:
                 self._durable.add(step)
 
     @contextlib.contextmanager
     def _absence(self, key: str) -> Iterator[None]:
         """Turn "no such file" into `KeyMissing`, once it is sure that the home itself is there."""
-        with _faults(f"read {key} in {self._root}"):
+        with faults(f"read {key} in {self._root}"):
             try:
                 yield
             except FileNotFoundError:
@@ -276,17 +271,6 @@ class LocalStorage:
                 f"the home {self._root} is not there: {self._marker} is missing from it. "
                 "Is the disk mounted? Name another home with --home or HEADWAY_HOME."
             )
-
-
-@contextlib.contextmanager
-def _final(close: Callable[[], None]) -> Iterator[None]:
-    """After a failure in the block nobody knows what is on the disk, and a second flush would report
-    success without writing: close the file, so that no second try is possible."""
-    try:
-        yield
-    except BaseException:
-        close()
-        raise
 
 
 class _LocalLog:
@@ -306,7 +290,7 @@ class _LocalLog:
         if len(data) > self._room:
             raise ValueError(f"{len(data)} bytes do not fit into the {self._room} left in a log")
         try:
-            _write_all(self._fd, data, self._position)
+            write_all(self._fd, data, self._position)
             os.fdatasync(self._fd)
         except BaseException as error:
             self.close()  # final, as in `_final`
@@ -321,76 +305,3 @@ class _LocalLog:
         if fd >= 0:
             with contextlib.suppress(OSError):  # every append was flushed: nothing can be lost here
                 os.close(fd)
-
-
-class _LocalPack:
-    """A file written in large pieces; its name is durable at `commit`."""
-
-    def __init__(self, fd: int, path: Path, key: str) -> None:
-        self._fd = fd
-        self._path = path
-        self._key = key
-        self._buffer = bytearray()
-        self._written = 0
-        self._lock = threading.Lock()
-
-    def write(self, data: bytes | memoryview) -> int:
-        view = memoryview(data).cast("B")
-        with self._lock, _faults(f"write {self._key}"), _final(self._close):
-            self._prove_open()
-            if len(view) >= LARGE:
-                self._buffer += bytes(-(self._written + len(self._buffer)) % ALIGN)
-            offset = self._written + len(self._buffer)
-            if len(view) >= _PIECE:
-                self._flush()
-                _write_all(self._fd, view, self._written)
-                self._written += len(view)
-            else:
-                self._buffer += view
-                if len(self._buffer) >= _PIECE:
-                    self._flush()
-        return offset
-
-    def commit(self) -> None:
-        with _faults(f"make {self._key} durable"), _final(self._close):
-            self._prove_open()
-            self._flush()
-            os.fsync(self._fd)
-            _sync_directory(self._path.parent)
-        self._close()
-
-    def abort(self) -> None:
-        self._close()
-        with contextlib.suppress(OSError):  # no record names the space: it is only lost, not wrong
-            self._path.unlink()
-
-    def _close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            with contextlib.suppress(OSError):  # all is flushed, or has failed already
-                os.close(fd)
-
-    def _prove_open(self) -> None:
-        if self._fd < 0:
-            raise StorageUnavailable(f"{self._key} failed before, or is finished: make a new one")
-
-    def _flush(self) -> None:
-        if self._buffer:
-            buffer, self._buffer = self._buffer, bytearray()
-            _write_all(self._fd, buffer, self._written)
-            self._written += len(buffer)
-
-
-def _write_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
-    view = memoryview(data).cast("B")
-    while view:
-        done = os.pwrite(fd, view, offset)
-        view, offset = view[done:], offset + done
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
