@@ -13,6 +13,9 @@ from typing import NamedTuple
 # What `signal.getsignal` wraps: making members of enumerations of the answers takes ten times as long.
 _handler = importlib.import_module("_signal").getsignal
 
+OWN = "headway"
+"""What the names of headway's own threads begin with: of a store's client, for example, which lives on."""
+
 _LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
 
 # Those that programs handle. To ask for all takes as long as the rest of a short attempt.
@@ -59,7 +62,9 @@ def traces() -> Traces:
         handlers=[_handler(number) for number in _SIGNALS],
         timer=signal.getitimer(signal.ITIMER_REAL) != (0.0, 0.0),
         streams=(_open(sys.stdin), _open(sys.stdout), _open(sys.stderr)),
-        threads={thread.ident for thread in threading.enumerate()},
+        threads={
+            thread.ident for thread in threading.enumerate() if not thread.name.startswith(OWN)
+        },
     )
 
 
