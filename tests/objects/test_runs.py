@@ -131,7 +131,6 @@ class Cloud:
         """Check all that was promised of a run of `chain` that has ended."""
         assert result.strip() == flow.expected(STEPS)
         acked = saving = -1
-        ended: set[str] = set()
         for kind, *words in notes_in(self.side):
             match kind:
                 case "saving":
@@ -229,6 +228,7 @@ def test_a_task_costs_two_requests(cloud: Cloud) -> None:
         assert 40 <= len(proxy.requests) <= 40 + 30
 
 
+@pytest.mark.slow
 def test_a_run_is_cancelled_from_another_machine(cloud: Cloud) -> None:
     driver = cloud.count()
     cloud.saves(1, driver)
@@ -318,6 +318,7 @@ def test_a_server_that_is_killed_and_comes_back_costs_time_and_nothing_else(mort
     assert len(attempts(mortal.side, "count")) == 1
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_away_ends_the_run_in_good_order(mortal: Cloud) -> None:
     driver = mortal.count(HEADWAY_STORE_PATIENCE="1")
     mortal.saves(4, driver)
@@ -330,6 +331,7 @@ def test_a_server_that_stays_away_ends_the_run_in_good_order(mortal: Cloud) -> N
     assert len(attempts(mortal.side, "first")) == 1
 
 
+@pytest.mark.slow
 def test_everything_dies_at_once(mortal: Cloud) -> None:
     driver = mortal.count()
     mortal.saves(4, driver)

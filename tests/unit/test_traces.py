@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,19 @@ from headway.executors.traces import traces
 
 def test_nothing_done_is_nothing_changed() -> None:
     assert traces() == traces()
+
+
+def test_a_thread_is_a_trace_unless_it_is_headways_own() -> None:
+    before, leave = traces(), threading.Event()
+    own = threading.Thread(target=leave.wait, name="headway-store_0")
+    other = threading.Thread(target=leave.wait, name="of the body")
+    own.start()
+    assert traces() == before
+    other.start()
+    assert traces() != before
+    leave.set()
+    own.join()
+    other.join()
 
 
 def test_a_removed_working_directory_is_a_trace(
