@@ -91,7 +91,8 @@ def requirements() -> list[list[str]]:
 
 
 def environment(place: Path) -> dict[str, str]:
-    """The environment of everything that is measured: silent, and at home below `place`."""
+    """The environment of everything that is measured: silent, at home below `place`, and with the headway
+    that lies beside these benchmarks, whichever is installed."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -100,6 +101,7 @@ def environment(place: Path) -> dict[str, str]:
     return {
         **kept,
         **QUIET,
+        "PYTHONPATH": str(HERE.parent / "src"),
         "HOME": str(place),
         "TMPDIR": str(place),  # peers stage in temporary files: on the same disk as everything else
         "HEADWAY_HOME": str(place / "headway"),
@@ -108,7 +110,7 @@ def environment(place: Path) -> dict[str, str]:
 
 
 def _installed(name: str, wants: list[str], say: Callable[[str], None]) -> str:
-    """Install a peer unless it is there; returns its version."""
+    """Install a peer unless it is there; returns its version, and those of what was named beside it."""
     place = _place(name)
     stamp = place / "installed"
     wanted = f"{' '.join(wants)} {sys.version}"
@@ -119,7 +121,9 @@ def _installed(name: str, wants: list[str], say: Callable[[str], None]) -> str:
         _quietly(str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", *wants)
         stamp.write_text(wanted, encoding="utf-8")  # last: half an installation is done again
     code = f"import importlib.metadata as m; print(m.version({name!r}))"
-    return _quietly(str(place / "bin" / "python"), "-c", code).strip()
+    version = _quietly(str(place / "bin" / "python"), "-c", code).strip()
+    beside = ", ".join(want.replace("==", " ") for want in wants[1:])
+    return f"{version} with {beside}" if beside else version
 
 
 def _place(name: str) -> Path:

@@ -9,15 +9,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, TypeVar
 
 from benchmarks.peers import OPEN, Peer, environment
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 180.0  # seconds until a contestant that says nothing counts as stuck
 FAREWELL = 30.0  # seconds that it may take to end
+
+
+T = TypeVar("T")
 
 
 class Stuck(Exception):
@@ -103,8 +106,12 @@ class Contestant:
         assert self._process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
-            line = self._process.stdout.readline() if selector.select(self._patience) else b""
+            spoke = bool(selector.select(self._patience))
+            line = self._process.stdout.readline() if spoke else b""
         if not line:
+            if spoke:  # it said that it ends: let it say why
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(FAREWELL)
             self._process.kill()
             self._log.seek(0)
             said = self._log.read().decode(errors="replace").strip().splitlines()[-12:]
@@ -142,6 +149,7 @@ class Stage:
     orphans: Undertaker
     _made: int = 0
     _living: int = 0
+    _known: dict[str, Any] = field(default_factory=dict)
 
     def some(self, full: int, quick: int) -> int:
         """How many: `full`, or `quick` when it is only to be seen that everything runs."""
@@ -187,7 +195,9 @@ class Stage:
                 if not self._living:  # a child that is nobody's contestant is an orphan only now
                     self.orphans.end()
 
-    def play(self, cast: Mapping[str, Play], rounds: int) -> tuple[Measured, Missing]:
+    def play(
+        self, cast: Mapping[str, Play], rounds: int, *, warm_up: bool = True
+    ) -> tuple[Measured, Missing]:
         """Prepare contestants, and let them take turns.
 
         Args, returns and raises: see `take_turns`.
@@ -200,21 +210,48 @@ class Stage:
                     missing[label] = why
                     continue
                 self.say(f"  preparing {label}")
-                with _forgiving(label, missing, ours=not play.peer):
+                with _forgiving(label, missing, ours=play.ours):
                     part = self.contestant(play.module, play.name, play.options, play.peer)
                     contestant = stack.enter_context(part)
-                    performers[label] = Performer(contestant.round, play.rounds, not play.peer)
-            measured, failed = self.take_turns(performers, rounds)
+                    performers[label] = Performer(contestant.round, play.rounds, play.ours)
+            measured, failed = self.take_turns(performers, rounds, warm_up=warm_up)
             return measured, missing | failed
 
+    def debuts(self, cast: Mapping[str, Play], rounds: int) -> tuple[Measured, Missing]:
+        """Let contestants take turns of which each is the first and only one of a fresh process.
+
+        Args, returns and raises: see `take_turns`.
+        """
+
+        def debut(play: Play) -> Performer:
+            def round_() -> list[float]:
+                with self.contestant(play.module, play.name, play.options, play.peer) as contestant:
+                    return contestant.round()
+
+            return Performer(round_, play.rounds, play.ours)
+
+        absent = {label: self.peers[play.peer].why_not for label, play in cast.items() if play.peer}
+        missing = {label: why for label, why in absent.items() if why}
+        there = {label: debut(play) for label, play in cast.items() if label not in missing}
+        measured, failed = self.take_turns(there, rounds, warm_up=False)
+        return measured, missing | failed
+
+    def once(self, name: str, measure: Callable[[], T]) -> T:
+        """What several rows are read off, measured for the first of them."""
+        if name not in self._known:
+            self._known[name] = measure()
+        known: T = self._known[name]
+        return known
+
     def take_turns(
-        self, performers: Mapping[str, Performer], rounds: int
+        self, performers: Mapping[str, Performer], rounds: int, *, warm_up: bool = True
     ) -> tuple[Measured, Missing]:
         """Let performers take turns: A B C A B C …, after a round that does not count.
 
         Args:
             performers: what they are called in the result -> what they do.
             rounds: how often; those with `rounds` of their own leave earlier.
+            warm_up: False leaves out the round that does not count.
 
         Returns:
             What each measured, a list a round; and for those that failed, why.
@@ -224,7 +261,7 @@ class Stage:
         """
         missing: Missing = {}
         measured: Measured = {label: [] for label in performers}
-        for number in range(rounds + 1):
+        for number in range(0 if warm_up else 1, rounds + 1):
             if rounds <= 10 or number % 10 == 0:
                 self.say(f"  round {number} of {rounds}" if number else "  warming up")
             for label, performer in performers.items():
@@ -278,6 +315,7 @@ class Play:
         module, name, options: see `Contestant`.
         peer: whose environment it needs; "" is headway's.
         rounds: when it is too slow for all of them; 0 is all.
+        own: it is headway that is measured in the peer's environment: it must not fail.
     """
 
     module: str
@@ -285,3 +323,9 @@ class Play:
     options: Mapping[str, Any]
     peer: str = ""
     rounds: int = 0
+    own: bool = False
+
+    @property
+    def ours(self) -> bool:
+        """Whether the row fails with it."""
+        return self.own or not self.peer

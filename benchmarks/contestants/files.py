@@ -28,7 +28,7 @@ def each(save: Callable[[bytes], object], options: dict[str, Any]) -> Measured:
 
 
 @contextlib.contextmanager
-def log(place: Path, options: dict[str, Any]) -> Iterator[Round]:
+def log(place: Path) -> Iterator[Callable[[bytes], None]]:
     """One write and one fdatasync into a file that was zero-filled and made durable ahead."""
     fd = os.open(place / "log", os.O_CREAT | os.O_RDWR)
     for offset in range(0, LOG_ROOM, 1 << 20):
@@ -42,8 +42,15 @@ def log(place: Path, options: dict[str, Any]) -> Iterator[Round]:
         os.fdatasync(fd)
         end += len(payload)
 
-    yield lambda: each(save, options)
+    yield save
     os.close(fd)
+
+
+@contextlib.contextmanager
+def logged(place: Path, options: dict[str, Any]) -> Iterator[Round]:
+    """What a log can do at best."""
+    with log(place) as save:
+        yield lambda: each(save, options)
 
 
 @contextlib.contextmanager
@@ -96,4 +103,4 @@ def call(_: Path, options: dict[str, Any]) -> Iterator[Round]:
 
 
 if __name__ == "__main__":
-    serve({"log": log, "rename": rename, "sqlite": sqlite, "call": call})
+    serve({"log": logged, "rename": rename, "sqlite": sqlite, "call": call})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +32,25 @@ def write(place: Path, options: dict[str, Any]) -> Iterator[Round]:
 
 
 @contextlib.contextmanager
+def tree(place: Path, options: dict[str, Any]) -> Iterator[Round]:
+    """`save` of a directory, and `sync`, as flytekit fsyncs nothing; seconds."""
+
+    def save() -> None:
+        SyncCheckpoint(checkpoint_dest=str(place / "checkpoint")).save(Path(options["source"]))
+        os.sync()
+
+    def round_() -> Measured:
+        os.sync()
+        began = time.perf_counter()
+        save()
+        seconds = time.perf_counter() - began
+        shutil.rmtree(place / "checkpoint")
+        return [seconds]
+
+    yield round_
+
+
+@contextlib.contextmanager
 def chain(_: Path, options: dict[str, Any]) -> Iterator[Round]:
     """A workflow of `tasks` tasks in sequence, run in this process; seconds per task."""
     tasks = options["tasks"]
@@ -53,4 +74,4 @@ def chain(_: Path, options: dict[str, Any]) -> Iterator[Round]:
 
 
 if __name__ == "__main__":
-    serve({"write": write, "chain": chain})
+    serve({"write": write, "tree": tree, "chain": chain})
