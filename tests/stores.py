@@ -6,7 +6,7 @@ import itertools
 from pathlib import Path
 
 import pytest
-from tests.memory import MemoryStorage
+from headway.testing.memory import MemoryStorage
 
 from headway.ports import Storage
 from headway.storage.local import LocalStorage

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.crash.mutants import Edit, Mutant, planted
-from tests.memory import MemoryStorage
+from headway.testing.memory import MemoryStorage
 
 from headway.checkpoint.handle import Checkpoint
 from headway.ledger.read import Chain, read_ledger, term_key

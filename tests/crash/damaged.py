@@ -7,12 +7,12 @@ from typing import Any
 
 from tests.crash.actors import Violation
 from tests.crash.mutants import Edit, Mutant, planted
-from tests.memory import MemoryStorage
 
 from headway.ledger.read import Chain, read_ledger
 from headway.ledger.write import Ledger
 from headway.model.errors import CheckpointFenced, StorageError
 from headway.ports import KeyMissing
+from headway.testing.memory import MemoryStorage
 
 PREFIX = "runs/r/ledger"
 ZOMBIE = b"a zombie's"

@@ -18,10 +18,10 @@ from tests.crash.actors import Violation
 from tests.crash.crashstates import Disk, Home
 from tests.crash.mutants import Code
 from tests.crash.recorder import Event, Killed, Recorder, allocating, recording
-from tests.memory import MemoryStorage
 
 from headway.model.errors import StorageError
 from headway.ports import ALIGN
+from headway.testing.memory import MemoryStorage
 
 NODE = "runs/r/nodes/n"
 LEDGER = f"{NODE}/ledger"

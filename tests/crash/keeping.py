@@ -18,7 +18,7 @@ from tests.crash.actors import Violation
 from tests.crash.crashstates import Home
 from tests.crash.mutants import Code
 from tests.crash.recorder import Recorder
-from tests.memory import MemoryStorage
+from headway.testing.memory import MemoryStorage
 from xxhash import xxh3_128_digest
 
 from headway.checkpoint.lineage import read_lineage

@@ -22,7 +22,6 @@ import pytest
 from tests.crash.driving import Runs
 from tests.crash.flow import fold
 from tests.crash.nursery import Nursery, survivors
-from tests.memory import MemoryStorage
 
 from headway import compose, runtime
 from headway.checkpoint.handle import Checkpoint
@@ -34,6 +33,7 @@ from headway.engine.values import Values
 from headway.ledger.read import read_ledger
 from headway.model.errors import HeadwayError
 from headway.model.events import AttemptEnded, AttemptStarted
+from headway.testing.memory import MemoryStorage
 
 FLIPS = 2_500  # of a sample, per home
 CUTS = 500

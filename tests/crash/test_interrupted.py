@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 from tests.crash.mutants import Edit, Mutant, planted
-from tests.memory import MemoryStorage
 
 from headway.ledger.read import read_ledger
 from headway.ledger.write import Ledger
 from headway.model.errors import CheckpointFenced, Preempted, StorageUnavailable
 from headway.ports import LogWriter
+from headway.testing.memory import MemoryStorage
 
 KEY = "l"
 
@@ -68,7 +68,7 @@ class _At:
 
 
 POINTS = ("CALL", "RESUME", "JUMP_BACKWARD")
-FILES = ("ledger/write.py", ": write>", "tests/memory.py")
+FILES = ("ledger/write.py", ": write>", "testing/memory.py")
 
 
 class _Failing(MemoryStorage):

@@ -22,11 +22,11 @@ from tests.crash.damaged import (
 )
 from tests.crash.mutants import Edit, Mutant, planted
 from tests.drawing import drawn
-from tests.memory import MemoryStorage
 from xxhash import xxh3_64_digest
 
 from headway.ledger.read import read_ledger, term_key
 from headway.ledger.write import Ledger
+from headway.testing.memory import MemoryStorage
 
 LOGS, GOOD = small_ledger()
 FOREIGN = foreign_ledger()

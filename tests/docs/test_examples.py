@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 from tests.docs.markdown import ROOT
-from tests.memory import MemoryStorage
 
 from headway.checkpoint.handle import Checkpoint
 from headway.engine.context import Context, entered
 from headway.model.errors import NonRecoverableError
+from headway.testing.memory import MemoryStorage
 
 COUNTING = str(ROOT / "examples" / "checkpoint.py")
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.drawing import drawn
-from tests.memory import MemoryStorage
 
 from headway.ledger.read import read_ledger
 from headway.ledger.write import Ledger
 from headway.model.errors import CheckpointFenced, StorageUnavailable
 from headway.ports import LogWriter
+from headway.testing.memory import MemoryStorage
 
 KEY = "runs/r/ledger"
 

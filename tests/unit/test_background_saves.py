@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from tests.memory import MemoryStorage
+from headway.testing.memory import MemoryStorage
 
 from headway.checkpoint.background import Background
 from headway.checkpoint.encode import MOST_FRAGMENTS, SLOT

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.memory import MemoryStorage
 
 from headway.engine import contents
 from headway.engine.blobs import PIECE
 from headway.engine.files import Directory, File
 from headway.engine.values import Values
 from headway.model.errors import CheckpointCorrupt, InputError
+from headway.testing.memory import MemoryStorage
 
 PREFIX = "runs/r/values"
 EVEN = bytes(PIECE // 8)

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, TypedDict
 import msgspec
 import numpy as np
 import pytest
-from tests.memory import MemoryStorage
 
 from headway.engine.files import File
 from headway.engine.graph import Graph, resolve, trace
@@ -18,6 +17,7 @@ from headway.engine.values import Values
 from headway.engine.workflow import Workflow, workflow
 from headway.model.events import NodePlan
 from headway.model.settings import TaskOptions
+from headway.testing.memory import MemoryStorage
 
 
 class Pair(NamedTuple):

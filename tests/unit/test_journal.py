@@ -6,7 +6,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.memory import MemoryStorage
 
 from headway.engine.journal import Journal, read_journal
 from headway.engine.keys import ledger_prefix
@@ -28,6 +27,7 @@ from headway.model.events import (
 from headway.model.program import Program
 from headway.model.settings import Backoff, TaskOptions
 from headway.storage.local import LocalStorage
+from headway.testing.memory import MemoryStorage
 
 RUN = "000000-0000"
 PLAN = NodePlan(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.memory import MemoryStorage
+from headway.testing.memory import MemoryStorage
 
 from headway import compose, runtime
 from headway.engine import lease, logs, seat, service, session

@@ -12,7 +12,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.memory import MemoryStorage
 
 from headway.engine import context, programs
 from headway.engine.call import run_body
@@ -21,6 +20,7 @@ from headway.engine.task import Task, task
 from headway.engine.values import Values
 from headway.model.errors import DefinitionError, InputError
 from headway.model.settings import Backoff, TaskOptions
+from headway.testing.memory import MemoryStorage
 
 THIS = __name__
 

@@ -7,6 +7,7 @@ import datetime as dt
 import enum
 import hashlib
 import math
+import os
 import subprocess
 import sys
 import zoneinfo
@@ -17,10 +18,10 @@ from typing import Any, Generic, Literal, NamedTuple, NotRequired, TypedDict, Ty
 import msgspec
 import numpy as np
 import pytest
-from tests.memory import MemoryStorage
 
 from headway.engine.values import Values, digest
 from headway.model.errors import InputError, UntrustedState
+from headway.testing.memory import MemoryStorage
 
 T = TypeVar("T")
 PREFIX = "runs/r/values"
@@ -280,7 +281,7 @@ def test_a_large_tree_of_small_leaves_is_one_blob(values: Values, storage: Memor
 def test_a_plain_tree_does_not_depend_on_the_process() -> None:
     program = (
         "from headway.engine.values import Values, digest\n"
-        "from tests.memory import MemoryStorage\n"
+        "from headway.testing.memory import MemoryStorage\n"
         "v = Values(MemoryStorage(), 'values')\n"
         "print(digest({'b': v.encode({'x', 'y', 'zz', ('q', 1)}), 'a': v.encode(frozenset('abc'))}))"
     )
@@ -290,8 +291,7 @@ def test_a_plain_tree_does_not_depend_on_the_process() -> None:
             check=True,
             capture_output=True,
             text=True,
-            cwd=Path(__file__).parents[2],
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": "."},
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
         ).stdout
         for seed in ("1", "2")
     }

@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.memory import MemoryStorage
 
 from headway.engine.blobs import PIECE
 from headway.engine.values import Values
+from headway.testing.memory import MemoryStorage
 
 PREFIX = "runs/r/values"
 LARGE = 40 << 10

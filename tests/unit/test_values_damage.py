@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from tests.memory import MemoryStorage
 
 from headway.engine.blobs import PIECE, Blob, Blobs
 from headway.engine.values import Values
 from headway.model.errors import CheckpointCorrupt, InputError
 from headway.ports import KeyExists
+from headway.testing.memory import MemoryStorage
 
 PREFIX = "runs/r/values"
 LARGE = 40 << 10

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from tests.drawing import drawn
-from tests.memory import MemoryStorage
 
 from headway.engine.types import assignable, check, describe
 from headway.engine.values import Values, digest
+from headway.testing.memory import MemoryStorage
 
 FEW = drawn(60)
 

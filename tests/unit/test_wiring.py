@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
-from tests.memory import MemoryStorage
 
 from headway.engine import tracing
 from headway.engine.graph import trace
@@ -17,6 +16,7 @@ from headway.engine.task import task
 from headway.engine.values import Values
 from headway.engine.workflow import Workflow
 from headway.model.errors import DefinitionError
+from headway.testing.memory import MemoryStorage
 
 
 class Scores(NamedTuple):

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
-from tests.memory import MemoryStorage
 
 from headway.engine import context, tracing
 from headway.engine.context import Context
@@ -20,6 +19,7 @@ from headway.engine.task import task
 from headway.engine.values import Values
 from headway.engine.workflow import Workflow, workflow
 from headway.model.errors import DefinitionError, InputError
+from headway.testing.memory import MemoryStorage
 
 
 class Scores(NamedTuple):
