@@ -6,10 +6,10 @@ import itertools
 from pathlib import Path
 
 import pytest
-from headway.testing.memory import MemoryStorage
 
 from headway.ports import Storage
 from headway.storage.local import LocalStorage
+from headway.testing.memory import MemoryStorage
 
 _numbers = itertools.count()
 KINDS = ["local", "memory", pytest.param("s3", marks=pytest.mark.objects)]

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from headway.testing.memory import MemoryStorage
 
 from headway.checkpoint import identity
 from headway.checkpoint.handle import Checkpoint
 from headway.checkpoint.lineage import read_lineage
 from headway.model.errors import UntrustedState
 from headway.model.manifest import Manifest
+from headway.testing.memory import MemoryStorage
 
 PREFIX = "runs/r/nodes/n"
 SIZE = 3 << 20

@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 import pytest
 from tests.crash.mutants import Edit, Mutant, planted
-from headway.testing.memory import MemoryStorage
 
 from headway.checkpoint.handle import Checkpoint
 from headway.ledger.read import Chain, read_ledger, term_key
@@ -28,6 +27,7 @@ from headway.ledger.signing import Key, Signing
 from headway.ledger.write import Ledger
 from headway.model.errors import CheckpointCorrupt, CheckpointFenced, UntrustedState
 from headway.ports import KeyMissing
+from headway.testing.memory import MemoryStorage
 
 PREFIX = "runs/r/ledger"
 OTHER = "runs/other/ledger"

@@ -18,7 +18,6 @@ from tests.crash.actors import Violation
 from tests.crash.crashstates import Home
 from tests.crash.mutants import Code
 from tests.crash.recorder import Recorder
-from headway.testing.memory import MemoryStorage
 from xxhash import xxh3_128_digest
 
 from headway.checkpoint.lineage import read_lineage
@@ -26,6 +25,7 @@ from headway.checkpoint.restore import content
 from headway.checkpoint.retain import Rule
 from headway.model.errors import CheckpointCorrupt, CheckpointFenced, StorageError
 from headway.model.manifest import Chunk, Entry, Manifest
+from headway.testing.memory import MemoryStorage
 
 NODE = "runs/r/nodes/n"
 PACKS = f"{NODE}/packs"
@@ -156,7 +156,7 @@ class Inodes(MemoryStorage):
     """Packs are files: see the module."""
 
     def create_pack(self, key: str, *, size: int = 0, reuse: str | None = None) -> Any:
-        with self._at("create_pack", key):
+        with self.at("create_pack", key):
             if reuse is not None and reuse in self.objects:
                 self.objects[key] = self.objects.pop(reuse)
             else:
@@ -172,17 +172,17 @@ class _Inode:
         self._size = 0
 
     def write(self, data: bytes | memoryview) -> int:
-        with self._storage._at("write", self._key):
+        with self._storage.at("write", self._key):
             at, self._size = self._size, self._size + len(data)
             self._file[at : self._size] = data
             return at
 
     def commit(self) -> None:
-        with self._storage._at("commit", self._key):
+        with self._storage.at("commit", self._key):
             del self._file[self._size :]
 
     def abort(self) -> None:
-        with self._storage._at("abort", self._key):
+        with self._storage.at("abort", self._key):
             self._storage.objects.pop(self._key, None)
 
 
@@ -196,11 +196,11 @@ class Turnstile(Inodes):
         self.stands = threading.Semaphore(0)
         self.free = False
 
-    def _at(self, method: str, key: str) -> threading.RLock:
+    def at(self, method: str, key: str) -> threading.RLock:
         if not self.free:
             self.stands.release()
             self.go.acquire()
-        return super()._at(method, key)
+        return super().at(method, key)
 
 
 class Actor:

@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from headway.testing.memory import MemoryStorage
 
 from headway.checkpoint.background import Background
 from headway.checkpoint.encode import MOST_FRAGMENTS, SLOT
@@ -20,6 +19,7 @@ from headway.checkpoint.restore import state_of
 from headway.model.errors import CheckpointFenced, InputError, StorageUnavailable
 from headway.model.program import Warned
 from headway.ports import ALIGN, PackWriter
+from headway.testing.memory import MemoryStorage
 
 MIB = 1 << 20
 State = dict[str, Any]

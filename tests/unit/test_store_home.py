@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from headway.testing.memory import MemoryStorage
 
 from headway import compose, runtime
 from headway.engine import lease, logs, seat, service, session
@@ -41,6 +40,7 @@ from headway.model.errors import (
 )
 from headway.model.program import AttemptSpec, Message, Program, Raised, Returned
 from headway.ports import AttemptKey
+from headway.testing.memory import MemoryStorage
 
 URL = "memory://bucket/prefix"
 RUN = "1tq4zk-8f3d"
@@ -506,11 +506,11 @@ class Down(MemoryStorage):
     down = False
     refused = 0
 
-    def _at(self, method: str, key: str) -> threading.RLock:
+    def at(self, method: str, key: str) -> threading.RLock:
         if self.down:
             self.refused += 1
             raise StorageUnavailable("the store does not answer")
-        return super()._at(method, key)
+        return super().at(method, key)
 
 
 def until(condition: Callable[[], bool]) -> None:
