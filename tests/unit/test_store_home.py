@@ -630,7 +630,7 @@ def test_what_a_killed_driver_left_is_sent_by_the_next_one_on_its_machine(place:
     assert whole(store, place, "n", 0) == b"sent already, and not yet"
     assert whole(store, place, "n", 10) == b"ten"
     assert whole(store, place, "m", 0) == b""
-    assert list(place.run(RUN).rglob("*.log")) == []
+    assert list(place.run(RUN).rglob("*.log")) == [place.log(RUN, "m", 0)]
 
 
 def test_a_reply_that_was_lost_makes_no_line_appear_twice(place: Place) -> None:
@@ -669,6 +669,41 @@ def test_logs_that_cannot_be_sent_stay_and_are_told_of(place: Place) -> None:
     sender = Sender(down, place, RUN)
     sender.start()
     assert sender.close() == []
+
+
+def test_an_empty_log_that_is_handed_on_is_not_taken_for_the_attempt_before(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStorage(URL)
+    path = write(place, "n", 0, b"")
+    following = place.log(RUN, "n-2", 0)
+    pread = os.pread
+    handed: list[Path] = []
+
+    def late(fd: int, length: int, offset: int) -> bytes:
+        """Between the sender's opening and its reading the next attempt takes the log and prints."""
+        if not handed:
+            path.parent.rename(following.parent)
+            handed.append(write(place, "n-2", 0, b"of the next"))
+        return pread(fd, length, offset)
+
+    monkeypatch.setattr(os, "pread", late)
+    sender = Sender(store, place, RUN)
+    sender.start()
+    sender.over(("n", 0))
+    until(lambda: bool(handed))
+    assert sender.close() == []
+    assert store.list(f"runs/{RUN}/logs") == ["n-2"]
+    assert whole(store, place, "n-2", 0) == b"of the next"
+
+
+def test_an_empty_log_is_left_to_whoever_hands_it_on(place: Place) -> None:
+    path = write(place, "n", 0, b"")
+    sender = Sender(MemoryStorage(URL), place, RUN)
+    sender.start()
+    sender.over(("n", 0))
+    assert sender.close() == []
+    assert path.exists()
 
 
 def test_a_piece_that_is_there_and_not_listed_is_no_endless_loop(place: Place) -> None:

@@ -52,9 +52,8 @@ class LogFile:
             OSError: it is there and cannot be read.
         """
         try:
-            with self.path.open("rb") as file:
-                file.seek(offset)
-                return file.read(1 << 20)
+            with self.path.open("rb", buffering=0) as file:
+                return _named(self.path, file.fileno(), offset, 1 << 20)
         except FileNotFoundError:
             return b"" if self.storage is None else _read(self.storage, self.key, offset)
 
@@ -162,7 +161,8 @@ class Sender:
             self._over = sorted({*self._over, *self._files()}) if send else []
             self._change.notify()
         self._thread.join(_PATIENCE if send else 0)
-        return [self._directory / name for name in self._files()]
+        left = [self._directory / name for name in self._files()]
+        return [path for path in left if path.stat().st_size]
 
     def _files(self) -> list[str]:
         try:
@@ -201,10 +201,9 @@ class Sender:
         key = f"{self._prefix}/{name}"
         try:
             with path.open("rb") as file:
-                while piece := os.pread(file.fileno(), PIECE, self._sent.get(name, 0)):
+                while piece := _named(path, file.fileno(), self._sent.get(name, 0), PIECE):
                     self._put(key, name, piece)
-            if last:
-                self._sent.pop(name, None)
+            if last and self._sent.pop(name, 0):  # an empty one may be the next attempt's by now
                 path.unlink()
                 path.parent.rmdir()
         except StorageError:
@@ -222,6 +221,18 @@ class Sender:
             self._sent[name] = _length(self._storage, key)
             if self._sent[name] <= at:
                 raise StorageUnavailable(f"{key} is there, and is not listed") from None
+
+
+def _named(path: Path, fd: int, offset: int, most: int) -> bytes:
+    """What an open log has from `offset` on, if `path` is still its name: a log that stays empty is
+    handed on to the next attempt, under another name (`executors.output`).
+
+    Raises:
+        FileNotFoundError: it has no such name any more.
+    """
+    data = os.pread(fd, most, offset)
+    ours, there = os.fstat(fd), path.stat()
+    return data if (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino) else b""
 
 
 def _pieces(storage: Storage, key: str) -> list[tuple[int, str]]:
