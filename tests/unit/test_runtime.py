@@ -620,6 +620,18 @@ def test_the_lock_of_a_driver_is_free_when_its_process_is_gone(tmp_path: Path) -
     assert not is_driven(tmp_path / "nothing")
 
 
+def test_a_lock_whose_file_was_removed_by_its_holder_is_nobodys(tmp_path: Path) -> None:
+    first = lock_driver(tmp_path, "r")
+
+    def removed(seconds: float) -> None:
+        (tmp_path / liveness.DRIVER).unlink(missing_ok=True)
+        first.close()
+
+    with pytest.raises(RunBusy):
+        lock_driver(tmp_path, "r", sleep=removed)
+    lock_driver(tmp_path, "r").close()
+
+
 def test_a_driver_whose_pid_is_not_known_yet_is_another_process(tmp_path: Path) -> None:
     lock = lock_driver(tmp_path, "r")
     (tmp_path / liveness.DRIVER).write_text("")

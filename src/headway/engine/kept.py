@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from headway.engine.home import Home
+from headway.ledger.signing import trusts
 from headway.model.errors import InputError, UntrustedState
 from headway.model.program import Program
 from headway.ports import KeyExists
@@ -56,11 +57,11 @@ def here(home: Home, program: Program) -> Program:
         return program
     path = home.place.root / key
     if not path.exists():
-        if not home.storage.trusted:
+        if not trusts(home.storage):
             raise UntrustedState(
                 f"this run's program came from a URL and is kept in {home.url} under {key}. Others can "
                 "write there, and nobody has agreed on this machine to run it. Look at it, and copy it "
-                f"to {path}; then try again."
+                f"to {path}; then try again. (With HEADWAY_KEY set from the beginning it would be safe.)"
             )
         _copy(home, path, home.storage.read(key))
     found = _proven(path, key)

@@ -58,13 +58,13 @@ def lock_driver(
         FileExistsError: `new`, and something has this id already.
         OSError: the lock file could not be made.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    path, flags = directory / DRIVER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
     if new:
         directory.mkdir(parents=True)
         flags |= os.O_EXCL
-    fd = os.open(directory / DRIVER, flags, 0o644)
+    fd = os.open(path, flags, 0o644)
     try:
-        if not _lock(fd, _TRIES, sleep):
+        if not _lock(fd, _TRIES, sleep) or not _is_named(fd, path):
             pid = os.pread(fd, 32, 0).decode(errors="replace").strip()
             who = f"process {pid}" if pid else "another process"
             raise RunBusy(
@@ -111,6 +111,15 @@ def lock_attempts(
 
 def _open(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+
+def _is_named(fd: int, path: Path) -> bool:
+    """Whether a lock is on the file that others would lock: who held it may have removed that."""
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(fd), there)
 
 
 def _is_held(path: Path) -> bool:

@@ -79,6 +79,14 @@ class Place:
                 temporary.unlink(missing_ok=True)
         return path.read_text(encoding="ascii")
 
+    def tidy(self, run: str) -> None:
+        """Remove what a run that is over has here, but for logs that could not be sent. Never raises."""
+        if self.is_home:
+            return
+        with contextlib.suppress(OSError):
+            if not any(path.stat().st_size for path in self.run(run).rglob("*.log")):
+                self.forget(run)
+
     def forget(self, run: str) -> None:
         """Remove what a deleted run still has here. Never raises; a home that is a directory has
         nothing of its own here."""

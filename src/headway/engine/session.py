@@ -33,6 +33,7 @@ from headway.engine.service import Service
 from headway.engine.values import Values
 from headway.model.errors import InputError, StorageError
 from headway.model.events import DriverStarted, Event, RunCreated, RunNoted
+from headway.model.outcome import RunStatus
 from headway.model.version import __version__
 from headway.ports import AttemptKey, Clock, Executor, KeyExists
 from headway.storage.faults import storage_error
@@ -198,7 +199,10 @@ def _drive(
                 over=beside.over,
                 observer=means.observer,
             )
-            return driver.run(opening)
+            driver.run(opening)
+    if state.status in {RunStatus.SUCCEEDED, RunStatus.CANCELLED}:
+        home.place.tidy(run_id)
+    return state
 
 
 @contextlib.contextmanager
