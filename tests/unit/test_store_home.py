@@ -584,6 +584,27 @@ def whole(store: MemoryStorage, place: Place, node: str, attempt: int) -> bytes:
     return data
 
 
+def test_an_empty_log_that_is_handed_on_while_it_is_read_shows_nothing_of_the_next_attempt(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = place.log(RUN, "before", 0), place.log(RUN, "after", 0)
+    before.parent.mkdir(parents=True)
+    before.touch()
+    pread, handed_on = os.pread, []
+
+    def hand_on(fd: int, size: int, offset: int) -> bytes:
+        if before.exists():
+            before.parent.rename(after.parent)
+            after.write_text("of the next attempt")
+            handed_on.append(True)
+        return pread(fd, size, offset)
+
+    monkeypatch.setattr(os, "pread", hand_on)
+    assert LogFile("before", 0, before).read(0) == b""
+    assert handed_on
+    assert LogFile("after", 0, after).read(0) == b"of the next attempt"
+
+
 def test_a_long_log_is_sent_in_pieces_while_it_grows(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
