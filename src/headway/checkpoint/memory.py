@@ -10,6 +10,10 @@ import ctypes
 import mmap
 from typing import Any
 
+from headway.storage.posix import address, copy
+
+__all__ = ["HUGE", "Block", "address", "copy", "equal"]
+
 HUGE = 2 << 20
 """Bytes of a huge page."""
 
@@ -24,39 +28,6 @@ _madvise.restype = ctypes.c_int
 _DONTFORK = 10  # linux/mman.h
 _HUGEPAGE = 14
 _POPULATE_WRITE = 23  # Linux 5.14
-
-copy = ctypes.memmove
-"""copy(to, from, length): addresses, and bytes."""
-
-
-class _Buffer(ctypes.Structure):
-    """`Py_buffer` of Python's C API."""
-
-    _fields_ = (
-        ("buf", ctypes.c_void_p),
-        ("obj", ctypes.py_object),
-        ("len", ctypes.c_ssize_t),
-        ("itemsize", ctypes.c_ssize_t),
-        ("readonly", ctypes.c_int),
-        ("ndim", ctypes.c_int),
-        ("format", ctypes.c_char_p),
-        ("shape", ctypes.c_void_p),
-        ("strides", ctypes.c_void_p),
-        ("suboffsets", ctypes.c_void_p),
-        ("internal", ctypes.c_void_p),
-    )
-
-
-def address(view: memoryview) -> int:
-    """Where the bytes of a contiguous view begin, read-only ones too; 0 for an empty view."""
-    if not view.nbytes:
-        return 0
-    found = _Buffer()
-    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(view), ctypes.byref(found), 0)
-    try:
-        return int(found.buf)
-    finally:
-        ctypes.pythonapi.PyBuffer_Release(ctypes.byref(found))
 
 
 def equal(one: int, other: int, length: int) -> bool:

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from headway.model.errors import InputError, StorageUnavailable
 from headway.ports import LARGEST_LOG, KeyExists, KeyMissing, LogWriter, PackWriter
+from headway.storage import ranges
 from headway.storage.faults import storage_error
 from headway.storage.packs import LocalPack, recycle
 from headway.storage.posix import faults, sync_directory, write_all
@@ -104,7 +105,7 @@ class LocalStorage:
             recycled = recycle(self.path(reuse), path) if reuse is not None and ours else None
             new = os.O_CREAT | os.O_EXCL if recycled is None else 0
             try:
-                fd = os.open(path, new | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+                fd = os.open(path, new | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
             except FileExistsError:
                 raise KeyExists(f"{key} exists already in {self._root}") from None
         with self._lock:
@@ -144,11 +145,7 @@ class LocalStorage:
     def read_into(self, key: str, offset: int, into: memoryview) -> int:
         """See `Storage.read_into`."""
         with self._absence(key), open(self.path(key), "rb", buffering=0, opener=_regular) as file:
-            view, done = into.cast("B"), 0
-            while view and (got := os.preadv(file.fileno(), [view], offset + done)):
-                done += got
-                view = view[got:]
-            return done
+            return ranges.read_into(file.fileno(), offset, into.cast("B"))
 
     def read_log(self, key: str) -> bytes:
         """See `Storage.read_log`."""

@@ -23,6 +23,7 @@ import contextlib
 import errno
 import mmap
 import os
+import stat
 import threading
 from pathlib import Path
 
@@ -34,6 +35,8 @@ _GATHER = 4 << 20  # bytes of a buffer
 _BUFFERS = 8  # of a pack, at most
 _STRAIGHT = 1 << 20  # a piece of so many bytes is worth a write of its own
 _AHEAD = 256 << 20  # space taken at once, at most, when nobody says how much it will be
+
+_PAST_THE_CACHE = os.O_WRONLY | os.O_DIRECT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _refusing: set[int] = set()
 """Filesystems (by device number) that do not take O_DIRECT."""
@@ -199,7 +202,7 @@ class LocalPack:
                     self._refused = True
                     return False
                 try:
-                    self._direct = os.open(self._path, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
+                    self._direct = os.open(self._path, _PAST_THE_CACHE)
                 except OSError as error:
                     self._refuse(error)
             return not self._refused
@@ -289,8 +292,9 @@ def recycle(old: Path, new: Path) -> int | None:
         KeyExists: there is something under the new name.
     """
     try:
-        found = os.stat(old)
-        if found.st_nlink > 1:  # a backup made of links: its bytes are not ours to change
+        found = os.lstat(old)
+        if found.st_nlink > 1 or not stat.S_ISREG(found.st_mode):
+            # A backup made of links, or not what we made: its bytes are not ours to change.
             os.unlink(old)
             return None
         os.link(old, new)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import functools
 import os
@@ -63,8 +64,6 @@ def allocate(fd: int, offset: int, length: int) -> bool:
     Raises:
         OSError: there is no such space.
     """
-    import ctypes
-
     call = _libc().fallocate
     while call(fd, 0, ctypes.c_int64(offset), ctypes.c_int64(length)) != 0:
         number = ctypes.get_errno()
@@ -75,45 +74,33 @@ def allocate(fd: int, offset: int, length: int) -> bool:
     return True
 
 
+class _Buffer(ctypes.Structure):
+    """`Py_buffer` of Python's C API, of which the first field is looked at."""
+
+    _fields_ = (
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.c_void_p),
+        ("rest", ctypes.c_ubyte * 128),
+    )
+
+
 def address(view: memoryview) -> int:
-    """Where the memory of a contiguous view is."""
-    import ctypes
-
-    if not view.readonly:
-        return ctypes.addressof(ctypes.c_char.from_buffer(view)) if view.nbytes else 0
-    held = _buffer_type()()
-    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(view), ctypes.byref(held), 0)
+    """Where the bytes of a contiguous view begin, read-only ones too; 0 for an empty view."""
+    if not view.nbytes:
+        return 0
+    found = _Buffer()
+    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(view), ctypes.byref(found), 0)
     try:
-        return int(held.buf or 0)
+        return int(found.buf)
     finally:
-        ctypes.pythonapi.PyBuffer_Release(ctypes.byref(held))
+        ctypes.pythonapi.PyBuffer_Release(ctypes.byref(found))
 
 
-def copy(target: int, source: int, size: int) -> None:
-    """Copy memory from one address to another. Other threads go on meanwhile, which they do not while
-    a slice is assigned."""
-    import ctypes
-
-    ctypes.memmove(target, source, size)
+copy = ctypes.memmove
+"""copy(to, from, length): addresses, and bytes. Other threads go on meanwhile, which they do not while a
+slice is assigned."""
 
 
 @functools.cache
 def _libc() -> Any:
-    import ctypes
-
     return ctypes.CDLL(None, use_errno=True)
-
-
-@functools.cache
-def _buffer_type() -> Any:
-    """CPython's `Py_buffer`, of which only the first field is looked at."""
-    import ctypes
-
-    class Buffer(ctypes.Structure):
-        _fields_ = [
-            ("buf", ctypes.c_void_p),
-            ("obj", ctypes.c_void_p),
-            ("rest", ctypes.c_ubyte * 128),
-        ]
-
-    return Buffer
