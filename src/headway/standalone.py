@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from headway import compose
 from headway.checkpoint.handle import Checkpoint
 from headway.checkpoint.retain import rule_of
+from headway.engine.keys import lineage_prefix
 from headway.model.errors import InputError
 from headway.model.ids import node_key
 from headway.model.program import Warned
@@ -49,7 +50,7 @@ def open_checkpoint(
     rule_of(keep, keep_best)  # before a home is made
     storage = compose.open_storage(home, create=True)
     checkpoint = Checkpoint(
-        storage, f"lineages/{name}", on_warning=_warn, keep=keep, keep_best=keep_best
+        storage, lineage_prefix(name), on_warning=_warn, keep=keep, keep_best=keep_best
     )
     with contextlib.closing(checkpoint):
         checkpoint.history()  # claims a term

@@ -3,6 +3,7 @@ power fails, or when a zombie goes on (P1, P8, P10)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from tests.crash.jobs import Plan as Reach
 from tests.crash.jobs import crash, deaths, recorded
 from tests.crash.judging import Case
 from tests.crash.keeping import (
+    NODE,
+    PACKS,
     Actor,
     Inodes,
     KeepingJob,
@@ -27,6 +30,8 @@ from tests.crash.nursery import Nursery
 from tests.crash.test_kill_sweep import ATTEMPT, KILLED, nursery
 from tests.crash.tracing import log_of, needs_strace, points, run_traced, sample
 
+from headway.checkpoint.garbage import collect, look
+from headway.checkpoint.space import pack_name
 from headway.storage.local import LocalStorage
 
 __all__ = ["nursery"]
@@ -167,22 +172,35 @@ def before(code: Code) -> Inodes:
     for number in range(2):
         save(turn, shared, f"first-{number}", 50 + number)
     turn.close()
-    shared.create(f"{PREFIX}/x", b"")
+    leftover = shared.create_pack(f"{PACKS}/{pack_name(1, 900)}")
+    leftover.write(b"of a killed save")
     return shared
 
 
-def schedules(code: Code) -> int:
+def collector(storage: Any) -> None:
+    """`headway gc`, where it should not be: beside an attempt at work."""
+    collect(storage, NODE)
+
+
+def rash(storage: Any) -> None:
+    """The same without a claim."""
+    for name in look(storage, NODE).packs:
+        storage.delete(f"{PACKS}/{name}")
+
+
+def schedules(code: Code, second: Callable[[Any], None] | None = None) -> int:
     """Stop the older attempt at each of its operations, let the newer one go on to each of its own, then
     let both end, the older one first, and look at each point. Returns how many schedules there were."""
-    count = first = 0
+    second = second or newer(code)
+    count = first_steps = 0
     while True:
-        second = 0
+        second_steps = 0
         while True:
             shared = before(code)
-            old, new = Actor(shared, older(code)), Actor(shared, newer(code))
+            old, new = Actor(shared, older(code)), Actor(shared, second)
             try:
-                stopped = old.step(first) == first
-                going = new.step(second) == second
+                stopped = old.step(first_steps) == first_steps
+                going = new.step(second_steps) == second_steps
                 live(shared)
                 old.finish()
                 live(shared)
@@ -193,20 +211,27 @@ def schedules(code: Code) -> int:
                     if not actor.ended:
                         actor.finish()
             count += 1
-            assert len(left) <= KEEP
-            assert left, "nothing is left"
+            assert 0 < len(left) <= KEEP
             if not going:
                 break
-            second += 1
+            second_steps += 1
         if not stopped:
             return count
-        first += 1
+        first_steps += 1
 
 
 def test_a_zombie_never_takes_a_checkpoint_away() -> None:
     count = schedules(real())
     print(f"{count} schedules of a zombie and its successor, 0 bad outcomes")
     assert count > 1_000
+
+
+def test_garbage_is_collected_beside_an_attempt_without_harm() -> None:
+    count = schedules(real(), collector)
+    print(f"{count} schedules of an attempt and a collector, 0 bad outcomes")
+    assert count > 500
+    with pytest.raises(Violation, match="cannot be read"):
+        schedules(real(), rash)
 
 
 @pytest.mark.parametrize("mutant", [UNSEEN, FOREIGN, NEWER], ids=str)

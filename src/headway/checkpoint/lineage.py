@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -36,15 +37,13 @@ class Lineage:
         return self.newest + 1 + sum(not damage.tail for damage in self.damage)
 
 
-def lineage_of(chain: Chain, where: str) -> Lineage:
-    """Fold a ledger's chain.
+def records_of(chain: Chain, where: str) -> Iterator[Manifest | Dropped]:
+    """What a ledger's chain says, oldest first.
 
     Raises:
         CheckpointCorrupt: a record passes its checksum and is not a checkpoint: it was written by a
             newer headway, or by something else.
     """
-    manifests: dict[int, Manifest] = {}
-    newest = 0
     for record in chain.records:
         try:
             found = _DECODER.decode(record.payload)
@@ -58,6 +57,18 @@ def lineage_of(chain: Chain, where: str) -> Lineage:
                 f"record {record.term}.{record.seq} of {where} is checkpoint {found.number}, which no "
                 "headway can have saved. Put the home back from a copy."
             )
+        yield found
+
+
+def lineage_of(chain: Chain, where: str) -> Lineage:
+    """Fold a ledger's chain.
+
+    Raises:
+        CheckpointCorrupt: as for `records_of`.
+    """
+    manifests: dict[int, Manifest] = {}
+    newest = 0
+    for found in records_of(chain, where):
         for number in found.numbers if isinstance(found, Dropped) else found.dropped:
             manifests.pop(number, None)
         if isinstance(found, Manifest):

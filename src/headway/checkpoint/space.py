@@ -54,8 +54,11 @@ def pack_sizes(manifest: Manifest) -> dict[str, int]:
     for entry in manifest.entries:
         for chunk in entry.chunks:
             ends[chunk.pack] = max(ends[chunk.pack], chunk.offset + chunk.length)
-    ends[: len(manifest.stored)] = manifest.stored
-    return dict(zip(manifest.packs, ends, strict=True))
+    stored = [*manifest.stored, *([0] * len(ends))]
+    return {
+        name: max(end, noted)
+        for name, end, noted in zip(manifest.packs, ends, stored, strict=False)
+    }
 
 
 class Space:

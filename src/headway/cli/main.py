@@ -12,6 +12,8 @@ import click
 from headway import __version__
 from headway.cli import codes, output
 from headway.cli.changes import cancel, delete
+from headway.cli.checkpoints import checkpoints
+from headway.cli.gc import gc
 from headway.cli.run import resume, run
 from headway.cli.settings import Settings, takes_settings
 from headway.cli.views import logs, runs, show
@@ -61,7 +63,7 @@ def cli(settings: Settings) -> None:  # its options are defaults for the command
     """
 
 
-for _command in (run, resume, runs, show, logs, cancel, delete):
+for _command in (run, resume, runs, show, logs, checkpoints, cancel, delete, gc):
     cli.add_command(_command)
 
 

@@ -7,6 +7,7 @@ runs/<run>/logs/<node>/<n>.log      output of attempt n
 runs/<run>/logs/<node>/<n>.log.<m>  the same from byte m on, of a long one in a store
 runs/<run>/cancel                   there when the user asked to cancel
 runs/<run>/driver/…                 the driver's sign of life, in a store
+lineages/<name>/…                   a checkpoint outside of any run, laid out as a node
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 from headway.model.ids import node_key
 
 RUNS = "runs"
+LINEAGES = "lineages"
 
 
 def run_prefix(run: str) -> str:
@@ -34,6 +36,11 @@ def nodes_prefix(run: str) -> str:
 def node_prefix(run: str, node: str) -> str:
     """What a node keeps: its ledger and its packs."""
     return f"{nodes_prefix(run)}/{node_key(node)}"
+
+
+def lineage_prefix(name: str) -> str:
+    """What `open_checkpoint` keeps under a name, laid out as a node."""
+    return f"{LINEAGES}/{name}"
 
 
 def values_prefix(run: str) -> str:

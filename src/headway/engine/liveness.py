@@ -84,6 +84,11 @@ def is_driven(directory: Path) -> bool:
     return _is_held(directory / DRIVER)
 
 
+def has_attempts(directory: Path) -> bool:
+    """Whether processes of an attempt of this run live on this machine."""
+    return _is_held(directory / ATTEMPTS)
+
+
 def lock_attempts(
     directory: Path, patience: float, sleep: Callable[[float], None] = time.sleep
 ) -> tuple[Lock, bool]:

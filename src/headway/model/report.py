@@ -68,3 +68,44 @@ class RunSummary(msgspec.Struct, frozen=True):
     finished: int
     attempts: int
     error: str = ""
+
+
+class CheckpointRow(msgspec.Struct, frozen=True):
+    """A line of `headway checkpoints`.
+
+    Attributes:
+        node: of the run, or the lineage's name.
+        number, attempt, kind, size, time: as in `CheckpointReport`.
+        written: bytes that this save had to write.
+        state: "live", "dropped" or "bad"; `error` says what is bad.
+        metric: name and value of the number that `keep_best` compared.
+    """
+
+    node: str
+    number: int
+    attempt: int
+    kind: str
+    size: int
+    written: int
+    time: float
+    state: str
+    error: str = ""
+    metric: tuple[str, float] | None = None
+
+
+class GarbageReport(msgspec.Struct, frozen=True):
+    """A line of `headway gc`: what can go, or has gone, of one node, lineage or run.
+
+    Attributes:
+        where: the run and the node, or the run alone for what kills left of files.
+        packs: how many packs.
+        checkpoints: how many checkpoints were given up for it.
+        size: bytes.
+        skipped: why nothing was touched; "" when it was looked through.
+    """
+
+    where: str
+    packs: int = 0
+    checkpoints: int = 0
+    size: int = 0
+    skipped: str = ""

@@ -194,6 +194,13 @@ class ObjectStorage:
         for start in range(0, len(paths), MOST_DELETED):
             self._insist(doing, partial(self._bucket.delete, paths[start : start + MOST_DELETED]))
 
+    def usage(self, prefix: str) -> int:
+        """Bytes of what has this name, and of everything below it."""
+        doing = f"look at {prefix}"
+        whole = self._get(_checked(prefix), 0, 1, prefix)
+        below = [*self._all_below(prefix, doing), *self._all_below(f"{prefix}{PARTS}", doing)]
+        return (0 if whole is None else whole[1]) + sum(size for _, size in below)
+
     def room(self) -> int | None:
         """See `Storage.room`: no store says."""
         return None
