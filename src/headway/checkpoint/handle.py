@@ -29,6 +29,7 @@ from headway.checkpoint.source import (
 from headway.checkpoint.state import Flattened, put_into
 from headway.checkpoint.states import StateSaves
 from headway.checkpoint.turn import Turn
+from headway.ledger.available import require
 from headway.model.errors import CheckpointError, InputError, StorageError
 from headway.model.manifest import Entry, Manifest
 from headway.model.program import Saved, Warned
@@ -117,6 +118,7 @@ class Checkpoint:
                     f"{len(manifest.entries)} entries, and read() gives the bytes of exactly one. "
                     "Use restore() to get them all."
                 )
+            require(2 * files[0].size, f"checkpoint {manifest.number}")  # its pieces, and all of it
             return b"".join(content(self._storage, self._packs, manifest, files[0]))
 
         self._states.drain()

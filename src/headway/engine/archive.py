@@ -6,10 +6,11 @@ from headway.engine.core import fold
 from headway.engine.journal import read_journal
 from headway.engine.keys import RUNS, ledger_prefix
 from headway.engine.state import RunState
-from headway.model.errors import CheckpointError, InputError
+from headway.model.errors import CheckpointCorrupt, CheckpointError, HeadwayError, InputError
 from headway.model.ids import is_run_id
 from headway.ports import Storage
 
+_UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 _LISTED = 5
 
 
@@ -74,4 +75,13 @@ def read_run(storage: Storage, run: str) -> tuple[RunState, list[str]]:
             f"there is no run {run} in {storage.url}, or its driver was killed before anything of it "
             "was recorded. `headway runs` lists the runs."
         )
-    return fold(events), notes
+    try:
+        return fold(events), notes
+    except HeadwayError:
+        raise
+    except _UNREADABLE as error:  # an outcome that is none, a node that was never planned
+        raise CheckpointCorrupt(
+            f"the journal of run {run} tells what cannot have been ({type(error).__name__}: "
+            f"{str(error)[:200]}). Restore runs/{run} from a copy of the home, or give the run up with "
+            f"`headway delete {run}`."
+        ) from error

@@ -22,11 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from headway.engine.blobs import PIECE, Blob, Blobs
-from headway.model.errors import CheckpointCorrupt, InputError
+from headway.model.errors import CheckpointCorrupt, HeadwayError, InputError
 
 INLINE = 32 << 10
 """Bytes up to which content is kept inside the value instead of in a blob."""
 
+# What a tree that no encoder made comes to: absent keys, other types.
+_UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 _MODES = 0o777  # set-uid, set-gid and sticky bits stay behind
 
 
@@ -134,8 +136,11 @@ class Scratch:
         directory = self._fresh()
         try:
             return fetch(plain, blobs, directory)
-        except BaseException:
+        except BaseException as error:
             _remove(directory, os.getpid())
+            if isinstance(error, _UNREADABLE) and not isinstance(error, HeadwayError):
+                why = f"{type(error).__name__}: {str(error)[:200]}"
+                raise CheckpointCorrupt(f"a stored file cannot be read: {why}") from error
             raise
 
     def _fresh(self) -> Path:

@@ -12,7 +12,12 @@ from headway.engine.keys import node_prefix, nodes_prefix, values_prefix
 from headway.engine.logs import Logs
 from headway.engine.showable import showable_outputs
 from headway.engine.state import RUNNING, AttemptState, NodeState, RunState
-from headway.model.errors import CheckpointError, StorageError
+from headway.model.errors import (
+    CheckpointCorrupt,
+    CheckpointError,
+    HeadwayError,
+    StorageError,
+)
 from headway.model.ids import node_key
 from headway.model.outcome import NodeStatus, Outcome, RunStatus
 from headway.model.report import (
@@ -80,7 +85,15 @@ def report_of(
 
 def _result(run: str, outputs: dict[str, Any], storage: Storage) -> Any:
     blobs = Blobs(storage, values_prefix(run))
-    return showable_outputs(outputs, lambda digest, size: blobs.get(Blob(digest, size)))
+    try:
+        return showable_outputs(outputs, lambda digest, size: blobs.get(Blob(digest, size)))
+    except HeadwayError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise CheckpointCorrupt(  # a tree that no encoder made
+            f"the result of run {run} cannot be read ({type(error).__name__}: {str(error)[:200]}). "
+            f"Restore runs/{run} from a copy of the home."
+        ) from error
 
 
 def _saving(run: str, storage: Storage, remarks: list[str]) -> set[str]:
