@@ -25,7 +25,6 @@ from typing import Any
 import msgspec
 from tests.attacks.guard import Guard
 from tests.attacks.hostile import CANARY, mutations, pickled
-from tests.memory import MemoryStorage
 from xxhash import xxh3_128_digest
 
 from headway.checkpoint.handle import Checkpoint
@@ -49,6 +48,7 @@ from headway.model.events import (
 from headway.model.manifest import Manifest
 from headway.model.program import Program
 from headway.model.settings import TaskOptions
+from headway.testing.memory import MemoryStorage
 
 PREFIX = "runs/r/nodes/n"
 EXTRA = 1 << 30  # bytes of address space beyond what the process has when it begins
