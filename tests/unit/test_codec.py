@@ -52,8 +52,8 @@ def test_only_as_many_bytes_are_made_as_the_record_says(wrong: int) -> None:
 
 
 def test_a_bomb_makes_no_more_than_its_record_says() -> None:
-    bomb = zstandard.ZstdCompressor(level=19).compress(bytes(1 << 30))
-    assert len(bomb) < 200_000
+    bomb = zstandard.ZstdCompressor(level=3).compress(bytes(1 << 27))
+    assert len(bomb) < 20_000
     tracemalloc.start()
     with pytest.raises(Damaged):
         expand(bomb, 1, 1000)
