@@ -142,9 +142,7 @@ class Watched(NamedTuple):
         Returns the attempt's process id, which the task prints when it begins.
         """
         pid = wait(lambda: self.worker(number), f"attempt {number} to begin", self.driver)
-        wait(lambda: self.saved() >= checkpoints, f"{checkpoints} checkpoints", self.driver)
-        if not descends(pid, self.driver.pid):
-            raise Broken(f"process {pid} does not belong to driver {self.driver.pid}: let it live")
+        wait(lambda: self.saved(pid) >= checkpoints, f"{checkpoints} checkpoints", self.driver)
         return pid
 
     def worker(self, number: int) -> int | None:
@@ -153,9 +151,19 @@ class Watched(NamedTuple):
         found = re.findall(rb"training from epoch \d+ in process (\d+)", self.output.read())
         return int(found[number]) if len(found) > number else None
 
-    def saved(self) -> int:
-        """How many checkpoints the training has."""
-        attempts = find(self.headway.json("show", self.run), "train")["attempts"]
+    def saved(self, pid: int) -> int:
+        """How many checkpoints the training has; it is held meanwhile.
+
+        On a busy machine it would otherwise be over before it can be killed.
+        """
+        if not descends(pid, self.driver.pid):
+            raise Broken(f"process {pid} does not belong to driver {self.driver.pid}: let it live")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            attempts = find(self.headway.json("show", self.run), "train")["attempts"]
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # somebody else killed it
+                os.kill(pid, signal.SIGCONT)
         return sum(len(each["checkpoints"]) for each in attempts)
 
 
@@ -170,7 +178,7 @@ def wait(
             return seen
         if driver is not None and driver.poll() is not None:
             raise Broken(f"the driver ended with {driver.returncode} while waiting for {what}")
-        time.sleep(0.3)  # looking takes a processor away from the training
+        time.sleep(0.3)
     raise Broken(f"waited {PATIENCE:.0f} s for {what}")
 
 
