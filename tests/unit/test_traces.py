@@ -62,3 +62,20 @@ def test_flush_survives_streams_that_are_closed_missing_or_something_else() -> N
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert done.stdout == b"kept"
+
+
+def test_a_log_whose_directory_is_removed_at_that_instant_is_made_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another attempt's log was the last one in it, was sent to a store, and went with the directory."""
+
+    def there_a_moment_ago(path: str) -> None:
+        monkeypatch.undo()
+        raise FileExistsError(path)
+
+    monkeypatch.setattr(os, "mkdir", there_a_moment_ago)
+    made = output.Output.__new__(output.Output)
+    made._open(str(tmp_path / "node" / "1.log"))
+    os.close(made._fd)
+    assert (tmp_path / "node" / "1.log").exists()
+    assert not made._alone

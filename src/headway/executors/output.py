@@ -101,7 +101,11 @@ class Output:
         except FileNotFoundError:
             os.makedirs(directory, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._fd = os.open(path, flags, 0o666)
+        try:
+            self._fd = os.open(path, flags, 0o666)
+        except FileNotFoundError:  # whoever removed the last log in it removed the directory too
+            os.makedirs(directory, exist_ok=True)
+            self._fd = os.open(path, flags, 0o666)
         self._flags = fcntl.fcntl(self._fd, fcntl.F_GETFL)
         found = os.fstat(self._fd)
         self._file = (found.st_dev, found.st_ino)
