@@ -334,6 +334,9 @@ def cases(what: str, place: Path, target: Path) -> Iterator[Case]:
     live = a_state if what == "skeleton" else None
     for name, storage in HOMES[what](place):
         for asked, act in using(storage, target, live):
+            # A file of 8 GiB that is restored is 8 GiB on the disk, as its record says.
+            if name.startswith("a file of") and asked == "restore":
+                continue
             if what != "skeleton" or asked in {"load", "into"}:
                 yield f"{name}: {asked}", act
         shutil.rmtree(target, ignore_errors=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from headway.ledger.read import Chain, Damage, read_ledger
+from headway.ledger.record import UNREADABLE
 from headway.model.errors import CheckpointCorrupt
 from headway.model.manifest import Dropped, Manifest
 from headway.model.report import CheckpointReport
@@ -47,7 +48,7 @@ def records_of(chain: Chain, where: str) -> Iterator[Manifest | Dropped]:
     for record in chain.records:
         try:
             found = _DECODER.decode(record.payload)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise CheckpointCorrupt(
                 f"record {record.term}.{record.seq} of {where} is not a checkpoint that this version "
                 f"can read ({error}). Was it written by a newer headway? Upgrade, then resume."

@@ -12,6 +12,7 @@ import msgspec
 
 from headway.engine.keys import ledger_prefix
 from headway.ledger.read import Chain, read_ledger, term_key
+from headway.ledger.record import UNREADABLE
 from headway.ledger.write import Ledger
 from headway.model.errors import CheckpointCorrupt
 from headway.model.events import Event
@@ -113,7 +114,7 @@ def _decode(chain: Chain, run: str) -> tuple[list[Event], list[str]]:
         )
     try:
         events = [_DECODER.decode(record.payload) for record in chain.records]
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise CheckpointCorrupt(
             f"the journal of run {run} holds an event that this headway does not know ({error}): "
             f"a newer headway wrote it. Update headway (`pip install -U headway`) and try again."

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import msgspec
 
 from headway.ledger import available
-from headway.ledger.record import Frame, Kind, Seal, Term, ledger_name, read_term
+from headway.ledger.record import UNREADABLE, Frame, Kind, Seal, Term, ledger_name, read_term
 from headway.ledger.signing import FILE_VARIABLE, VARIABLE, signing_of
 from headway.model.errors import UntrustedState
 from headway.ports import KeyMissing, Storage
@@ -203,7 +203,7 @@ class _Reader:
             if frame.kind is Kind.DATA:
                 try:
                     payloads = msgspec.msgpack.decode(frame.payload, type=list[bytes])
-                except (msgspec.DecodeError, RecursionError):
+                except UNREADABLE:
                     self.note(term.claim.term, frame.seq, "it does not hold a list of payloads")
                     continue
                 records += [Record(term.claim.term, frame.seq, payload) for payload in payloads]

@@ -31,6 +31,8 @@ from xxhash import xxh3_64_digest, xxh3_128_digest
 from headway.ledger.signing import SIGNATURE, Signing
 
 VERSION = 1
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What MessagePack that nobody encoded comes to."""
 SECTOR = 512
 _CLAIM = struct.Struct("<8sHHI16s16sII8s")  # magic version 0 term name writer room rank check
 _FRAME = struct.Struct(
@@ -248,7 +250,7 @@ def read_term(data: bytes, term: int, name: bytes) -> Term | str:
     if frames and frames[0].kind is Kind.SEAL:
         try:
             seal = msgspec.msgpack.decode(frames[0].payload, type=Seal)
-        except (msgspec.DecodeError, RecursionError):
+        except UNREADABLE:
             flaws.append(Flaw(0, "its seal says nothing that this headway knows", torn=False))
     return Term(claim, tuple(frames), tuple(flaws), seal)
 
