@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from tests.crash.damaged import PREFIX, Shelf, look, small_ledger
-from tests.memory import MemoryStorage
+from headway.testing.memory import MemoryStorage
 
 from headway.checkpoint.handle import Checkpoint
 from headway.checkpoint.lineage import lineage_of, read_lineage

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.memory import MemoryStorage
+from headway.testing.memory import MemoryStorage
 
 from headway.checkpoint import directory
 from headway.checkpoint.handle import Checkpoint
