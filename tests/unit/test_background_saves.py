@@ -15,7 +15,7 @@ from headway.checkpoint.background import Background
 from headway.checkpoint.encode import MOST_FRAGMENTS, SLOT
 from headway.checkpoint.handle import Checkpoint
 from headway.checkpoint.lineage import read_lineage
-from headway.checkpoint.restore import state_of
+from headway.checkpoint.load import state_of
 from headway.model.errors import CheckpointFenced, InputError, StorageUnavailable
 from headway.model.program import Warned
 from headway.ports import ALIGN, PackWriter

@@ -6,6 +6,7 @@ import array
 import collections
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ import pytest
 from hypothesis import given
 from tests.drawing import drawn
 
+from headway.checkpoint.fill import Target
 from headway.checkpoint.handle import Checkpoint
-from headway.checkpoint.state import Flattened, put_into, rebuild
+from headway.checkpoint.inplace import Move
+from headway.checkpoint.rebuild import plan, rebuild
+from headway.checkpoint.state import Flattened
 from headway.ledger.write import Ledger
 from headway.model.errors import CheckpointCorrupt, CheckpointError, InputError
 from headway.model.manifest import Manifest
@@ -35,10 +39,30 @@ def there_and_back(state: dict[str, Any]) -> Any:
     flat = Flattened(state)
     raw = [bytes(part.data) for part in flat.parts]
 
-    def fill(part: int, view: memoryview) -> None:
-        view[:] = raw[part]
+    def fill(parts: Sequence[tuple[int, memoryview]]) -> None:
+        for part, view in parts:
+            view[:] = raw[part]
 
     return rebuild(flat.skeleton, [len(data) for data in raw], fill)
+
+
+def put_into(live: Any, saved: Any) -> None:
+    """Save, and load into live state."""
+    flat = Flattened(saved if isinstance(saved, dict) else {"x": saved})
+    raw = [bytes(part.data) for part in flat.parts]
+    skeleton = flat.skeleton if isinstance(saved, dict) else msgspec.msgpack.encode(saved)
+
+    def fill(targets: list[Target]) -> None:
+        for target in targets:
+            data = memoryview(raw[target.part])
+            if target.memory is not None:
+                target.memory[:] = data
+            else:
+                assert target.put is not None
+                for at in range(0, len(data), 1000):  # pieces that know nothing of elements
+                    target.put(at, memoryview(bytearray(data[at : at + 1000])))
+
+    Move(live, plan(skeleton, [len(data) for data in raw]), fill).run()
 
 
 def same(a: Any, b: Any) -> bool:
@@ -361,5 +385,5 @@ class TestTensors:
         ]
         for header in bad:
             with pytest.raises(CheckpointCorrupt):
-                rebuild(msgspec.msgpack.encode({"x": header}), [8], lambda _part, _view: None)
-        assert rebuild(msgspec.msgpack.encode(good), [8], lambda _p, v: None).shape == (2,)
+                rebuild(msgspec.msgpack.encode({"x": header}), [8], lambda _parts: None)
+        assert rebuild(msgspec.msgpack.encode(good), [8], lambda _parts: None).shape == (2,)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from headway.model.errors import CheckpointCorrupt, CheckpointError
+from headway.model.errors import CheckpointCorrupt
 
 _MOST_DIMENSIONS = 64  # NumPy's own limit
 _NAME = re.compile(r"[<>|](?:[biufc]\d{1,2}|[SUV]\d{1,10}|[mM]8(?:\[\d{0,10}[A-Za-zμ]{1,7}\])?)")
@@ -44,6 +44,47 @@ def encode(value: Any) -> tuple[dict[str, Any], memoryview] | None:
     return header, memoryview(flat.view(numpy.uint8))
 
 
+def form(plain: dict[str, Any], size: int) -> tuple[Any, tuple[int, ...]]:
+    """(dtype, shape) of a stored array or scalar of `size` bytes; nothing is allocated.
+
+    Raises:
+        CheckpointCorrupt: header and bytes do not belong together.
+    """
+    import numpy as np
+
+    try:
+        dtype = _dtype(np, plain["dtype"])
+        shape = tuple(plain["shape"])
+        sound = (
+            not dtype.hasobject
+            and all(length >= 0 for length in shape)
+            and dtype.itemsize * math.prod(shape) == size
+            and plain.get("order", "C") in {"C", "F"}
+        )
+    except (TypeError, ValueError, KeyError, SyntaxError) as error:
+        raise CheckpointCorrupt(
+            f"a stored array has a header that cannot be read: {error}"
+        ) from error
+    if not sound:
+        raise CheckpointCorrupt("a stored array has more or fewer bytes than its shape asks for")
+    return dtype, shape
+
+
+def empty(plain: dict[str, Any], size: int) -> Any:
+    """An array for a stored one or for a scalar, of any values; raises what `form` does."""
+    import numpy as np
+
+    dtype, shape = form(plain, size)
+    return np.empty(shape, dtype, order=plain.get("order", "C"))
+
+
+def memory(array: Any) -> memoryview:
+    """The bytes of an array without gaps, in the order in which they lie."""
+    if array.size == 0:
+        return memoryview(bytearray())
+    return memoryview(array.reshape(-1, order="A").view("u1"))
+
+
 def decode(plain: dict[str, Any], size: int, fill: Callable[[memoryview], None]) -> Any:
     """The array or scalar.
 
@@ -54,30 +95,19 @@ def decode(plain: dict[str, Any], size: int, fill: Callable[[memoryview], None])
     Raises:
         CheckpointCorrupt: header and bytes do not belong together.
     """
-    import numpy as np
-
-    try:
-        dtype = _dtype(np, plain["dtype"])
-        shape = plain["shape"]
-        sound = (
-            not dtype.hasobject
-            and type(shape) is list
-            and len(shape) <= _MOST_DIMENSIONS
-            and all(type(length) is int and length >= 0 for length in shape)
-            and dtype.itemsize * math.prod(shape) == size
-        )
-        array: Any = np.empty(shape, dtype, order=plain.get("order", "C")) if sound else None
-    except MemoryError as error:
-        raise CheckpointError(f"there is no memory for an array of {size} bytes") from error
-    except _UNREADABLE as error:
-        raise CheckpointCorrupt(
-            f"a stored array has a header that cannot be read: {error!r}"
-        ) from error
-    if array is None:
-        raise CheckpointCorrupt("a stored array has more or fewer bytes than its shape asks for")
+    array = empty(plain, size)
     if size:
-        fill(memoryview(array.reshape(-1, order="A").view(np.uint8)))
+        fill(memory(array))
     return array[()] if plain["$"] == "scalar" else array
+
+
+def is_live(value: Any) -> bool:
+    """Whether `value` is an array that can take other values."""
+    return (
+        type(value).__module__ == "numpy"
+        and hasattr(value, "__array_interface__")
+        and (hasattr(value, "flags") and value.flags.writeable)
+    )
 
 
 def _plain_dtype(description: Any) -> Any:

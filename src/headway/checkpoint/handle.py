@@ -14,7 +14,8 @@ from typing import Any
 from headway.checkpoint.background import SaveHandle, ended
 from headway.checkpoint.directory import to_directory
 from headway.checkpoint.lineage import history_of
-from headway.checkpoint.restore import content, state_of
+from headway.checkpoint.load import load_into, state_of
+from headway.checkpoint.restore import content
 from headway.checkpoint.retain import rule_of
 from headway.checkpoint.save import INLINE, Content, known_chunks
 from headway.checkpoint.source import (
@@ -26,7 +27,7 @@ from headway.checkpoint.source import (
     from_reader,
     size_of,
 )
-from headway.checkpoint.state import Flattened, put_into
+from headway.checkpoint.state import Flattened
 from headway.checkpoint.states import StateSaves
 from headway.checkpoint.turn import Turn
 from headway.ledger.available import require
@@ -220,16 +221,15 @@ class Checkpoint:
         Raises:
             CheckpointError: the checkpoint holds bytes or files: use `read` or `restore`.
             InputError: `into` has other keys, shapes or dtypes; nothing of it was changed.
-            CheckpointCorrupt, StorageError: as for `read`.
+            CheckpointCorrupt, StorageError: as for `read`. The message, or a note to it, says when
+                `into` holds a mixture now, which must not be used.
         """
         self._states.drain()
         with self._lock:
             turn = self._begun()
-            loaded = turn.load(lambda manifest: state_of(self._storage, self._packs, manifest))
-            if loaded is None or into is None:
-                return loaded
-            put_into(into, loaded)
-            return into
+            if into is not None:
+                return into if load_into(turn, into) else None
+            return turn.load(lambda manifest: state_of(self._storage, self._packs, manifest))
 
     def restore(self, path: str | os.PathLike[str] | None = None) -> Path | None:
         """Put the newest valid checkpoint's files into a directory; None when there is none.

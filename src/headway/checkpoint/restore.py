@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from headway.checkpoint.identity import verify
-from headway.checkpoint.state import rebuild
-from headway.model.errors import CheckpointCorrupt, CheckpointError
-from headway.model.manifest import Entry, Manifest
+from headway.model.errors import CheckpointCorrupt
+from headway.model.manifest import Chunk, Entry, Manifest
 from headway.ports import KeyMissing, Storage
 
 _PACK = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
@@ -36,15 +34,7 @@ def content(storage: Storage, packs: str, manifest: Manifest, entry: Entry) -> I
     if sum(chunk.length for chunk in entry.chunks) != entry.size:
         raise corrupt(manifest, entry, "its size is not what its record says")
     for chunk in entry.chunks:
-        if (
-            not 0 < chunk.length <= LARGEST_CHUNK
-            or not 0 <= chunk.pack < len(manifest.packs)
-            or not 0 <= chunk.offset <= _LARGEST_OFFSET
-        ):
-            raise corrupt(manifest, entry, "its record names impossible chunks")
-        name = manifest.packs[chunk.pack]
-        if _PACK.fullmatch(name) is None:
-            raise corrupt(manifest, entry, f"its record names a pack elsewhere: {name!r}")
+        name = placed(manifest, entry, chunk)
         try:
             data = storage.read_range(f"{packs}/{name}", chunk.offset, chunk.length)
         except KeyMissing:
@@ -54,30 +44,22 @@ def content(storage: Storage, packs: str, manifest: Manifest, entry: Entry) -> I
         yield data
 
 
-def state_of(storage: Storage, packs: str, manifest: Manifest) -> Any:
-    """The typed state of a checkpoint.
+def placed(manifest: Manifest, entry: Entry, chunk: Chunk) -> str:
+    """Name of the pack that a chunk is in.
 
     Raises:
-        CheckpointError: it holds none.
-        CheckpointCorrupt, StorageError: as for `content`.
+        CheckpointCorrupt: no save can have made such a chunk.
     """
-    if manifest.skeleton is None:
-        use = "restore" if manifest.kind == "directory" else "read"
-        raise CheckpointError(
-            f"checkpoint {manifest.number} holds {manifest.kind}, and load() gives typed state that "
-            f"save(mapping) stored. Use {use}()."
-        )
-
-    def fill(part: int, view: memoryview) -> None:
-        for piece in content(storage, packs, manifest, manifest.entries[part]):
-            view[: len(piece)] = piece
-            view = view[len(piece) :]
-
-    for entry in manifest.entries:  # before memory is made for it, or used: it is only what is said
-        held = len(entry.data) if entry.data is not None else sum(c.length for c in entry.chunks)
-        if entry.size != held:
-            raise corrupt(manifest, entry, "its size is not what its record says")
-    return rebuild(manifest.skeleton, [entry.size for entry in manifest.entries], fill)
+    if (
+        not 0 < chunk.length <= LARGEST_CHUNK
+        or not 0 <= chunk.pack < len(manifest.packs)
+        or not 0 <= chunk.offset <= _LARGEST_OFFSET
+    ):
+        raise corrupt(manifest, entry, "its record names impossible chunks")
+    name = manifest.packs[chunk.pack]
+    if _PACK.fullmatch(name) is None:
+        raise corrupt(manifest, entry, f"its record names a pack elsewhere: {name!r}")
+    return name
 
 
 def corrupt(manifest: Manifest, entry: Entry, why: str) -> CheckpointCorrupt:

@@ -17,15 +17,14 @@ from __future__ import annotations
 import array
 import collections
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from headway.checkpoint import arrays, tensors
-from headway.ledger import available
-from headway.model.errors import CheckpointCorrupt, CheckpointError, HeadwayError, InputError
+from headway.model.errors import InputError
 
 _ATOMS = {type(None), bool, float, str}
 _DICTS = {dict, collections.OrderedDict}
@@ -91,7 +90,7 @@ class Flattened:
         if kind in _DICTS or kind in {list, tuple}:
             if depth > _DEEPEST:
                 raise InputError(
-                    f"{_shown(path)} is nested more than {_DEEPEST} deep, or holds itself"
+                    f"{shown(path)} is nested more than {_DEEPEST} deep, or holds itself"
                 )
             return self._container(value, path, depth + 1)
         if tensors.is_tensor(value):
@@ -106,7 +105,7 @@ class Flattened:
             items = [self._value(item, f"{path}[{i}]", depth) for i, item in enumerate(value)]
             return items if isinstance(value, list) else {"$": "tuple", "items": items}
         names = all(type(key) is str for key in value)
-        plain = {key: self._value(v, _below(path, key), depth) for key, v in value.items()}
+        plain = {key: self._value(v, below(path, key), depth) for key, v in value.items()}
         ordered = type(value) is collections.OrderedDict
         if names and not ordered and "$" not in plain:
             return plain
@@ -124,7 +123,7 @@ class Flattened:
     def _tensor(self, tensor: Any, path: str) -> Any:
         why = tensors.refusal(tensor)
         if why is not None:
-            raise InputError(f"{_shown(path)} {why}")
+            raise InputError(f"{shown(path)} {why}")
         key = tensors.storage_key(tensor)
         shared = self._sharing[key] > 1
         if shared and key in self._storages:
@@ -135,173 +134,6 @@ class Flattened:
         if shared:
             self._storages[key] = part
         return {**header, "part": part}
-
-
-Fill = Callable[[int, memoryview], None]
-"""Writes the bytes of a part into the memory that it is given."""
-
-
-def rebuild(skeleton: bytes, sizes: list[int], fill: Fill) -> Any:
-    """The state.
-
-    Args:
-        skeleton: from `Flattened`.
-        sizes: bytes of each part.
-        fill: reads a part.
-
-    Raises:
-        CheckpointCorrupt: skeleton and parts do not belong together.
-    """
-    return _Rebuilding(sizes, fill).state(skeleton)
-
-
-class _Rebuilding:
-    def __init__(self, sizes: list[int], fill: Fill) -> None:
-        self._sizes = sizes
-        self._fill = fill
-        self._storages: dict[int, Any] = {}
-        self._given: set[int] = set()
-
-    def state(self, skeleton: bytes) -> Any:
-        available.require(sum(self._sizes) + len(skeleton) * _SWELLS, "the state of a checkpoint")
-        try:
-            return self._value(msgspec.msgpack.decode(skeleton))
-        except MemoryError as error:
-            raise CheckpointError("there is no memory for the state of a checkpoint") from error
-        except HeadwayError:
-            raise
-        except _UNREADABLE as error:
-            why = f"{type(error).__name__}: {str(error)[:200]}"
-            raise CheckpointCorrupt(f"the record of a state cannot be read: {why}") from error
-
-    def _value(self, plain: Any) -> Any:
-        if isinstance(plain, list):
-            return [self._value(item) for item in plain]
-        if not isinstance(plain, dict):
-            return plain
-        tag = plain.get("$")
-        if tag is None:
-            return {key: self._value(value) for key, value in plain.items()}
-        match tag:
-            case "int":
-                if _HEX.fullmatch(plain["hex"]) is None:
-                    raise CheckpointCorrupt("a state holds a number that is none")
-                return int(plain["hex"], 16)
-            case "tuple":
-                return tuple(self._value(item) for item in plain["items"])
-            case "dict" | "ordered":
-                items = [(self._value(key), self._value(value)) for key, value in plain["items"]]
-                return (
-                    dict(items) if tag == "dict" else _ordered(items, self._value(plain["notes"]))
-                )
-            case "bytes" | "buffer":
-                return self._buffer(plain["part"], bytes if tag == "bytes" else bytearray)
-            case "tensor":
-                return self._tensor(plain)
-            case "array" | "scalar":
-                part = plain["part"]
-                return arrays.decode(plain, self._size(part), lambda view: self._fill(part, view))
-            case _:
-                raise CheckpointCorrupt(
-                    f"a state holds a {tag!r}, which this headway does not know"
-                )
-
-    def _size(self, part: Any) -> int:
-        if type(part) is not int or not 0 <= part < len(self._sizes):
-            raise CheckpointCorrupt("a state names a part that its checkpoint does not have")
-        if part in self._given:  # or a few bytes of a record could ask for any amount of memory
-            raise CheckpointCorrupt("a state names a part twice")
-        self._given.add(part)
-        return self._sizes[part]
-
-    def _buffer(self, part: int, kind: type[bytes | bytearray]) -> bytes | bytearray:
-        data = bytearray(self._size(part))
-        if data:
-            self._fill(part, memoryview(data))
-        return data if kind is bytearray else bytes(data)
-
-    def _tensor(self, header: dict[str, Any]) -> Any:
-        part = header["part"]
-        filled = self._storages.get(part)
-        if filled is None:
-            filled = tensors.empty(header, self._size(part))
-            memory = tensors.memory(filled)
-            if memory:
-                self._fill(part, memory)
-            if "stride" in header:
-                self._storages[part] = filled
-        return tensors.view(header, filled)
-
-
-def put_into(live: Any, loaded: Any) -> None:
-    """Give live state the values of loaded state, arrays and tensors in place.
-
-    Everything is compared first: when something does not fit, nothing was changed.
-
-    Raises:
-        InputError: structures, shapes or dtypes differ; the message says where.
-    """
-    moves: list[Callable[[], None]] = []
-    _match(live, loaded, "", moves)
-    for move in moves:
-        move()
-
-
-def _match(live: Any, loaded: Any, path: str, moves: list[Callable[[], None]]) -> None:
-    """Note in `moves` what makes `live`, a container, equal to `loaded`."""
-    if isinstance(live, dict) and isinstance(loaded, dict):
-        if live.keys() != loaded.keys():
-            only = ", ".join(sorted(map(repr, live.keys() ^ loaded.keys())))
-            raise InputError(f"{_shown(path)} has other keys than the checkpoint: {only}")
-        slots: list[Any] = list(loaded)
-    elif isinstance(live, list | tuple) and type(live) is type(loaded):
-        if len(live) != len(loaded):
-            raise InputError(
-                f"{_shown(path)} has {len(live)} items, and {len(loaded)} in the checkpoint"
-            )
-        slots = list(range(len(loaded)))
-    else:
-        raise InputError(
-            f"{_shown(path)} is a {type(live).__name__}, and a {type(loaded).__name__} in the checkpoint"
-        )
-    for slot in slots:
-        _match_one(live, loaded, slot, _below(path, slot), moves)
-
-
-def _match_one(
-    live: Any, loaded: Any, slot: Any, path: str, moves: list[Callable[[], None]]
-) -> None:
-    old, new = live[slot], loaded[slot]
-    if tensors.is_tensor(old) or _is_array(old):
-        same = type(new) is type(old) or (tensors.is_tensor(old) and tensors.is_tensor(new))
-        if not same or tuple(old.shape) != tuple(new.shape) or old.dtype != new.dtype:
-            raise InputError(f"{_shown(path)} is {_form(old)}, and {_form(new)} in the checkpoint")
-        if tensors.is_tensor(old):
-            moves.append(lambda: tensors.copy_into(old, new))
-        else:
-            moves.append(lambda: old.__setitem__(..., new))
-    elif isinstance(old, bytearray) and isinstance(new, bytearray):
-        moves.append(lambda: old.__setitem__(slice(None), new))
-    elif isinstance(old, dict | list | tuple) and isinstance(new, dict | list | tuple):
-        _match(old, new, path, moves)
-    elif isinstance(live, tuple):
-        if old != new:
-            raise InputError(f"{_shown(path)} is in a tuple, and cannot become {new!r}")
-    else:
-        moves.append(lambda: live.__setitem__(slot, new))
-
-
-def _is_array(value: Any) -> bool:
-    return (
-        type(value).__module__ == "numpy"
-        and hasattr(value, "__array_interface__")
-        and (hasattr(value, "flags") and value.flags.writeable)
-    )
-
-
-def _form(value: Any) -> str:
-    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
-    return type(value).__name__ if dtype is None else f"{dtype} of shape {tuple(shape or ())}"
 
 
 def _tensors(value: Any, depth: int = 0) -> Iterator[Any]:
@@ -316,20 +148,13 @@ def _tensors(value: Any, depth: int = 0) -> Iterator[Any]:
             yield from _tensors(inner, depth + 1)
 
 
-def _ordered(items: list[tuple[Any, Any]], notes: Any) -> Any:
-    made = collections.OrderedDict(items)
-    if notes is not None:
-        vars(made)["_metadata"] = notes
-    return made
-
-
-def _below(path: str, key: Any) -> str:
+def below(path: str, key: Any) -> str:
     if type(key) is not str:
         return f"{path}[{key!r}]"
     return f"{path}.{key}" if path else key
 
 
-def _shown(path: str) -> str:
+def shown(path: str) -> str:
     return path or "the state"
 
 
@@ -343,4 +168,4 @@ def _refusal(value: Any, path: str) -> str:
         cure = "save it as a sorted list"
     else:
         cure = "save the numbers, strings and arrays that it is made of"
-    return f"{_shown(path)} is a {kind}, which is not data that can be saved without pickle: {cure}"
+    return f"{shown(path)} is a {kind}, which is not data that can be saved without pickle: {cure}"

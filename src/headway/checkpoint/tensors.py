@@ -81,25 +81,44 @@ def memory(tensor: Any) -> memoryview:
     return memoryview((ctypes.c_ubyte * size).from_address(tensor.data_ptr())).cast("B")
 
 
-def empty(header: dict[str, Any], size: int) -> Any:
-    """A CPU tensor for a part of `size` bytes: what `memory` of it is filled with.
+def form(header: dict[str, Any], size: int) -> tuple[Any, tuple[int, ...]]:
+    """(dtype, shape) of a stored tensor whose part has `size` bytes; nothing is allocated.
 
     Raises:
-        CheckpointCorrupt: the header is not one that `plain` makes.
+        CheckpointCorrupt: the header is not one that `plain` makes, or does not fit.
     """
     try:
-        import torch
+        import torch  # noqa: F401  # its dtypes are asked for below
     except ImportError as error:
         raise InputError(
             "the checkpoint holds PyTorch tensors, and PyTorch is not installed here: pip install torch"
         ) from error
+    dtype, shape = _dtype(header), _lengths(header, "shape")
+    if "stride" in header:
+        stride, offset = _lengths(header, "stride"), header.get("offset")
+        pairs = zip(shape, stride, strict=False)
+        reach = 0 if 0 in shape else 1 + sum((length - 1) * step for length, step in pairs)
+        room = size // dtype.itemsize
+        if (
+            len(shape) != len(stride)
+            or not isinstance(offset, int)
+            or not 0 <= offset <= room - reach
+        ):
+            raise CheckpointCorrupt("a stored tensor looks outside of its storage")
+    elif math.prod(shape) * dtype.itemsize != size:
+        raise CheckpointCorrupt("a stored tensor has more or fewer bytes than its shape asks for")
+    return dtype, tuple(shape)
+
+
+def empty(header: dict[str, Any], size: int) -> Any:
+    """A CPU tensor for a part of `size` bytes: what `memory` of it is filled with. Raises what `form`
+    does."""
+    import torch
+
+    dtype, shape = form(header, size)
     if "stride" in header:
         return torch.empty(size, dtype=torch.uint8)
-    dtype, shape = _dtype(header), _lengths(header, "shape")
-    if math.prod(shape) * dtype.itemsize != size:
-        raise CheckpointCorrupt("a stored tensor has more or fewer bytes than its shape asks for")
-    with _sound():
-        return torch.empty(shape, dtype=dtype)
+    return torch.empty(shape, dtype=dtype)
 
 
 def view(header: dict[str, Any], filled: Any) -> Any:
@@ -108,26 +127,40 @@ def view(header: dict[str, Any], filled: Any) -> Any:
 
     tensor = filled
     if "stride" in header:
-        dtype, shape = _dtype(header), _lengths(header, "shape")
-        stride, offset = _lengths(header, "stride"), header.get("offset")
-        pairs = zip(shape, stride, strict=False)
-        reach = 0 if 0 in shape else 1 + sum((length - 1) * step for length, step in pairs)
-        room = filled.numel() // dtype.itemsize
-        if (
-            len(shape) != len(stride)
-            or type(offset) is not int
-            or math.prod(shape) > _MOST_ELEMENTS
-            or not 0 <= offset <= room - reach
-        ):
-            raise CheckpointCorrupt("a stored tensor looks outside of its storage")
-        with _sound():
-            tensor = torch.empty(0, dtype=dtype).set_(
-                filled.untyped_storage(), offset, shape, stride
-            )
-    with _sound():
-        if header.get("parameter"):
-            return torch.nn.Parameter(tensor, requires_grad=bool(header.get("requires_grad")))
-        return tensor.requires_grad_(bool(header.get("requires_grad")))
+        dtype, shape = form(header, filled.numel())
+        tensor = torch.empty(0, dtype=dtype).set_(
+            filled.untyped_storage(), header["offset"], shape, header["stride"]
+        )
+    if header.get("parameter"):
+        return torch.nn.Parameter(tensor, requires_grad=bool(header.get("requires_grad")))
+    return tensor.requires_grad_(bool(header.get("requires_grad")))
+
+
+def whole(live: Any, header: dict[str, Any], size: int) -> Any | None:
+    """A flat tensor of bytes, wherever they are, that are laid out like the stored part: filling it gives
+    `live` its values. None when `live` is laid out in another way."""
+    import torch
+
+    if refusal(live) is not None or live.is_conj() or live.is_neg():
+        return None
+    found, storage = live.detach(), live.untyped_storage()
+    if "stride" in header:
+        same = list(found.stride()) == header["stride"] and storage.nbytes() == size
+        if not same or found.storage_offset() != header["offset"]:
+            return None
+        start = 0
+    elif found.is_contiguous():
+        start = found.storage_offset() * found.element_size()
+    else:
+        return None
+    return torch.empty(0, dtype=torch.uint8, device=found.device).set_(storage, start, (size,))
+
+
+def put(flat: Any, start: int, data: memoryview) -> None:
+    """Copy bytes into what `whole` gave, from byte `start` on."""
+    import torch
+
+    flat[start : start + len(data)].copy_(torch.frombuffer(data, dtype=torch.uint8))
 
 
 def copy_into(live: Any, loaded: Any) -> None:

@@ -1,0 +1,186 @@
+"""Reading the parts of a state into memory: in parallel, in large ranges, every byte verified.
+
+The chunks of a part that lie one behind the other in a pack are one read, straight into the memory where
+they belong. What is too small for a read of its own is read together with its neighbours in the pack, and
+copied from there: on a disk that saves system calls, on an object store requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from headway.checkpoint.hands import spread
+from headway.checkpoint.identity import verify
+from headway.checkpoint.memory import Block
+from headway.checkpoint.restore import corrupt, placed
+from headway.model.manifest import Chunk, Entry, Manifest
+from headway.ports import ALIGN, KeyMissing, Storage
+
+_AT_ONCE = 8 << 20  # bytes that one thread reads at once
+_SMALL = 512 << 10  # what has fewer is read with its neighbours
+_GAP = 64 << 10  # bytes that nobody needs and that are read rather than read round
+
+Put = Callable[[int, memoryview], None]
+"""Takes the bytes of a part from an offset on; they are changed once it has returned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a part goes: into `memory`, or by `put` where there is no such memory."""
+
+    part: int
+    memory: memoryview | None = None
+    put: Put | None = None
+
+
+@dataclass(slots=True)
+class _Run:
+    """Chunks that lie one behind the other in a pack and in a part, from byte `start` of it on."""
+
+    target: Target
+    entry: Entry
+    pack: str
+    offset: int
+    start: int
+    chunks: list[Chunk]
+    length: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.length
+
+
+class Filler:
+    """Fills memory from one checkpoint.
+
+    Args:
+        storage, packs: where its packs are.
+        manifest: the checkpoint.
+    """
+
+    def __init__(self, storage: Storage, packs: str, manifest: Manifest) -> None:
+        self._storage = storage
+        self._packs = packs
+        self._manifest = manifest
+        self._spare: list[Block] = []  # lists are safe to pop from and append to in threads
+
+    def fill(self, targets: Sequence[Target]) -> None:
+        """Read and verify all of what the targets need. On an error what they hold is undefined.
+
+        Raises:
+            CheckpointCorrupt: a chunk is missing, too short, or not what was saved.
+            StorageError: the store could not be read: says nothing about the checkpoint.
+        """
+        runs = [run for target in targets for run in self._runs(target)]
+        loads: list[list[_Run]] = [[run] for run in runs if run.length >= _SMALL]
+        loads += _together([run for run in runs if run.length < _SMALL])
+        try:
+            spread(self._load, loads)
+        finally:
+            for block in self._spare:
+                block.close()
+            self._spare.clear()
+
+    def _runs(self, target: Target) -> Iterator[_Run]:
+        manifest = self._manifest
+        entry = manifest.entries[target.part]
+        if entry.data is not None:
+            _give(target, 0, memoryview(entry.data))
+            return
+        run: _Run | None = None
+        at = 0
+        for chunk in entry.chunks:
+            pack = placed(manifest, entry, chunk)
+            goes_on = run is not None and run.pack == pack and run.end == chunk.offset
+            if run is not None and goes_on and run.length + chunk.length <= _AT_ONCE:
+                run.chunks.append(chunk)
+                run.length += chunk.length
+            else:
+                if run is not None:
+                    yield run
+                run = _Run(target, entry, pack, chunk.offset, at, [chunk], chunk.length)
+            at += chunk.length
+        if run is not None:
+            yield run
+
+    def _load(self, runs: list[_Run]) -> None:
+        first = runs[0]
+        memory = first.target.memory
+        if len(runs) == 1 and memory is not None:
+            into = memory[first.start : first.start + first.length]
+            got = self._read(first, first.offset, into)
+            self._check(first, into[:got])
+            return
+        start = first.offset // ALIGN * ALIGN
+        length = max(run.end for run in runs) - start
+        block = self._block(length)
+        got = self._read(first, start, block.view[:length])
+        for run in runs:
+            found = block.view[run.offset - start : min(run.end - start, got)]
+            self._check(run, found)
+            _give(run.target, run.start, found)
+        self._spare.append(block)
+
+    def _read(self, run: _Run, offset: int, into: memoryview) -> int:
+        try:
+            return self._storage.read_into(f"{self._packs}/{run.pack}", offset, into)
+        except KeyMissing:
+            raise corrupt(self._manifest, run.entry, f"pack {run.pack} is missing") from None
+
+    def _check(self, run: _Run, found: memoryview) -> None:
+        at = 0
+        for chunk in run.chunks:
+            data = found[at : at + chunk.length]
+            if len(data) != chunk.length or not verify(data, chunk.hash):
+                raise corrupt(
+                    self._manifest, run.entry, f"bytes of pack {run.pack} fail their checksum"
+                )
+            at += chunk.length
+
+    def _block(self, size: int) -> Block:
+        try:
+            block = self._spare.pop()
+        except IndexError:
+            return Block(max(size, _AT_ONCE))
+        if block.size >= size:
+            return block
+        block.close()
+        return Block(size)
+
+
+def _together(runs: list[_Run]) -> list[list[_Run]]:
+    """Small runs, grouped by what one read of a pack may bring."""
+    loads: list[list[_Run]] = []
+    end = 0
+    for run in sorted(runs, key=lambda run: (run.pack, run.offset)):
+        load = loads[-1] if loads else []
+        near = bool(load) and load[0].pack == run.pack and run.offset <= end + _GAP
+        if near and run.end - load[0].offset <= _AT_ONCE - ALIGN:
+            load.append(run)
+            end = max(end, run.end)
+        else:
+            loads.append([run])
+            end = run.end
+    return loads
+
+
+def _give(target: Target, start: int, data: memoryview) -> None:
+    if target.memory is not None:
+        target.memory[start : start + len(data)] = data
+    elif target.put is not None:
+        target.put(start, data)
+
+
+def sized(manifest: Manifest) -> list[int]:
+    """Bytes of each part. A size is only what a record says, so it is compared with what the record says
+    of the chunks before memory is made for it.
+
+    Raises:
+        CheckpointCorrupt: they contradict each other.
+    """
+    for entry in manifest.entries:
+        held = len(entry.data) if entry.data is not None else sum(c.length for c in entry.chunks)
+        if entry.size != held:
+            raise corrupt(manifest, entry, "its size is not what its record says")
+    return [entry.size for entry in manifest.entries]

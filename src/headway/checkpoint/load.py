@@ -1,0 +1,85 @@
+"""Typed state from a checkpoint: made anew, or put into live state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from headway.checkpoint.fill import Filler, Target, sized
+from headway.checkpoint.inplace import Move
+from headway.checkpoint.rebuild import plan, rebuild
+from headway.checkpoint.turn import Turn
+from headway.model.errors import CheckpointCorrupt, CheckpointError, InputError
+from headway.model.manifest import Manifest
+from headway.ports import Storage
+
+_MIXTURE = (
+    "What load(into=) was given holds a mixture of what it was and what was saved: do not go on with it, "
+    "build it anew."
+)
+
+
+def state_of(storage: Storage, packs: str, manifest: Manifest) -> Any:
+    """The typed state of a checkpoint.
+
+    Raises:
+        CheckpointError: it holds none.
+        CheckpointCorrupt, StorageError: as for `Filler.fill`.
+    """
+    filler = Filler(storage, packs, manifest)
+    return rebuild(
+        _skeleton(manifest),
+        sized(manifest),
+        lambda parts: filler.fill([Target(part, memory) for part, memory in parts]),
+    )
+
+
+def load_into(turn: Turn, live: Mapping[str, Any]) -> bool:
+    """Give live state the values of the newest valid checkpoint; False when there is none.
+
+    A checkpoint that turns out damaged half-way is overwritten by the next older one.
+
+    Raises:
+        CheckpointError: the checkpoint holds no state.
+        InputError: `live` has other keys, shapes or dtypes; nothing of it was changed.
+        CheckpointCorrupt, StorageError: as for `Filler.fill`. The message, or a note to it, says when
+            `live` is a mixture now.
+    """
+    begun = False
+
+    def load(manifest: Manifest) -> bool:
+        nonlocal begun
+        filler = Filler(turn.storage, turn.packs, manifest)
+        planned = plan(_skeleton(manifest), sized(manifest))
+        try:
+            move = Move(live, planned, filler.fill)
+        except InputError as error:
+            if begun:  # of a newer checkpoint, which did fit
+                raise CheckpointCorrupt(
+                    f"checkpoint {manifest.number} does not fit: {error}"
+                ) from error
+            raise
+        begun = True
+        move.run()
+        return True
+
+    try:
+        return turn.load(load) is not None
+    except CheckpointCorrupt as error:
+        if begun:
+            raise CheckpointCorrupt(f"{error} {_MIXTURE}") from error
+        raise
+    except BaseException as error:
+        if begun:
+            error.add_note(_MIXTURE)
+        raise
+
+
+def _skeleton(manifest: Manifest) -> bytes:
+    if manifest.skeleton is None:
+        use = "restore" if manifest.kind == "directory" else "read"
+        raise CheckpointError(
+            f"checkpoint {manifest.number} holds {manifest.kind}, and load() gives typed state that "
+            f"save(mapping) stored. Use {use}()."
+        )
+    return manifest.skeleton
