@@ -85,6 +85,11 @@ class Storage(Protocol):
         """Whether only this user can have written here, so that pickles may be loaded."""
         ...
 
+    @property
+    def remote(self) -> bool:
+        """Whether it is at the other end of a network, so that fewer bytes may be worth computing."""
+        ...
+
     def create(self, key: str, data: bytes) -> None:
         """Create `key` with exactly `data`: whole or absent, durable on return.
 

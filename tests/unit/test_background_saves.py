@@ -16,7 +16,7 @@ from headway.checkpoint.encode import MOST_FRAGMENTS, SLOT
 from headway.checkpoint.handle import Checkpoint
 from headway.checkpoint.lineage import read_lineage
 from headway.checkpoint.load import state_of
-from headway.model.errors import CheckpointFenced, InputError, StorageUnavailable
+from headway.model.errors import CheckpointCorrupt, CheckpointFenced, InputError, StorageUnavailable
 from headway.model.program import Warned
 from headway.ports import ALIGN, PackWriter
 from headway.testing.memory import MemoryStorage
@@ -253,11 +253,13 @@ def test_an_attempt_that_did_not_look_writes_all_anew(storage: Gated) -> None:
     assert storage.written - before > 3 * MIB
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_any_sequence_of_changes_and_saves_is_given_back(seed: int) -> None:
+@pytest.mark.parametrize("remote", [False, True], ids=["as they are", "compressed"])
+@pytest.mark.parametrize("seed", range(6))
+def test_any_sequence_of_changes_and_saves_is_given_back(seed: int, remote: bool) -> None:
     dice = random.Random(seed)
     rng = np.random.default_rng(seed)
     storage = Gated()
+    storage.remote = remote
     checkpoint = Checkpoint(storage, "n")
     live = state(dice.choice([SLOT - 1, 2 * SLOT, 5 * SLOT + 13]))
     for step in range(12):
@@ -289,6 +291,54 @@ def test_any_sequence_of_changes_and_saves_is_given_back(seed: int) -> None:
     checkpoint.close()
     history = read_lineage(storage, "n").manifests
     assert [state_of(storage, "n/packs", m)["step"] for m in history] == [9, 10, 11]
+
+
+def test_over_a_slow_link_numbers_are_sent_in_fewer_bytes(storage: Gated) -> None:
+    storage.remote = True
+    checkpoint = Checkpoint(storage, "n")
+    rng = np.random.default_rng(0)
+    live: State = {
+        "weights": (rng.standard_normal(SLOT) * 0.02).astype("f4"),
+        "zeros": np.zeros(2 * SLOT),
+        "noise": rng.integers(0, 256, SLOT, np.uint8),
+    }
+    for wait in (True, False):
+        live["weights"] += np.float32(0.5)
+        before = storage.written
+        checkpoint.save(live, wait=wait).wait()
+        wrote = storage.written - before
+        assert SLOT < wrote < 0.9 * 4 * SLOT + 1.1 * SLOT + 100_000 * wait
+        assert same(loaded(storage), live)
+        assert same(checkpoint.load(), live)
+        live["zeros"][:] = -live["zeros"]
+    live["weights"][77] += 1
+    before = storage.written
+    checkpoint.save(live, wait=False).wait()
+    assert 0 < storage.written - before < SLOT + 100_000
+    assert same(loaded(storage), live)
+    checkpoint.close()
+    codecs = {c.codec for e in read_lineage(storage, "n").manifests[-1].entries for c in e.chunks}
+    assert codecs >= {0, 4, 8}
+
+
+def test_damage_in_compressed_bytes_is_found(storage: Gated) -> None:
+    storage.remote = True
+    checkpoint = Checkpoint(storage, "n")
+    live: State = {"numbers": np.arange(400_000, dtype="f8")}
+    checkpoint.save(live)
+    checkpoint.close()
+    [pack] = [key for key in storage.objects if "/packs/" in key]
+    [entry] = read_lineage(storage, "n").manifests[-1].entries
+    places = [at for c in entry.chunks for at in range(c.offset, c.offset + c.stored)]
+    assert len(places) < entry.size / 2
+    for at in places[:: len(places) // 40]:
+        storage.objects[pack][at] ^= 4
+        heir = Checkpoint(storage, "n", attempt=1)
+        with pytest.raises(CheckpointCorrupt, match="damaged"):
+            heir.load()
+        heir.close()
+        storage.objects[pack][at] ^= 4
+    assert same(loaded(storage), live)
 
 
 def test_no_slot_falls_into_too_many_fragments(storage: Gated, checkpoint: Checkpoint) -> None:

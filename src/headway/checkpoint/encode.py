@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from headway.checkpoint.codec import PLAIN, WIDTHS, Thrift, shrink
 from headway.checkpoint.hands import spread
 from headway.checkpoint.identity import digest, fits, verify
 from headway.checkpoint.memory import Block, address, copy
@@ -25,7 +27,7 @@ from headway.checkpoint.staging import PIECE, Captured, Layout, Run
 from headway.checkpoint.state import Part
 from headway.checkpoint.turn import Turn
 from headway.model.manifest import Chunk, Entry, Manifest
-from headway.ports import ALIGN, PackWriter
+from headway.ports import ALIGN, LARGE, PackWriter
 
 SLOT = 1 << 20
 """Bytes of a part that have a chunk of their own, or fragments."""
@@ -42,6 +44,8 @@ class Piece:
     pack: str
     offset: int
     length: int
+    stored: int = 0
+    codec: int = PLAIN
 
 
 Pieces = list[list[Piece]]
@@ -50,12 +54,13 @@ Pieces = list[list[Piece]]
 
 @dataclass(slots=True)
 class _Slot:
-    """A stretch of a part on its way: [start, start + length), in memory at `at`."""
+    """A stretch of a part on its way: [start, start + length), in memory at `at`; `width` as of `Part`."""
 
     part: int
     start: int
     length: int
     at: int
+    width: int
     old: tuple[Piece, ...]  # what the checkpoint before has there; () for nothing
     changed: list[Run] | None  # within the slot; None when only hashes can tell
 
@@ -77,6 +82,7 @@ class Packs:
         self._size = size
         self._lock = threading.Lock()
         self._pack: PackWriter | None = None
+        self._began = 0.0
         self.name = ""
         self.written = 0
 
@@ -84,6 +90,7 @@ class Packs:
         """(pack, offset) of the data. From any thread."""
         with self._lock:
             if self._pack is None:
+                self._began = time.perf_counter()
                 key = self._turn.new_pack()
                 spare = self._turn.spare_pack()
                 self._pack = self._turn.storage.create_pack(key, size=self._size, reuse=spare)
@@ -91,11 +98,13 @@ class Packs:
             self.written += len(data)
         return self.name, self._pack.write(data)
 
-    def finish(self) -> None:
-        """Make it durable (S1)."""
+    def finish(self) -> float:
+        """Make it durable (S1). Returns the seconds that its writing took."""
         pack, self._pack = self._pack, None
-        if pack is not None:
-            pack.commit()
+        if pack is None:
+            return 0.0
+        pack.commit()
+        return time.perf_counter() - self._began
 
     def abort(self) -> None:
         """Give back what was written. Never raises."""
@@ -111,6 +120,7 @@ class Encoder:
         packs: where new bytes go.
         layout: of the state.
         base: a checkpoint that may be referred to, or None.
+        thrift: whether what is written is worth compressing.
     """
 
     def __init__(
@@ -118,9 +128,11 @@ class Encoder:
         packs: Packs,
         layout: Layout,
         base: Manifest | None,
+        thrift: Thrift,
     ) -> None:
         self._packs = packs
         self._layout = layout
+        self._thrift = thrift
         self._old = _slots_of(base, layout) if base is not None else {}
 
     def captured(self, captured: Captured, *, since_base: bool) -> Pieces:
@@ -163,7 +175,8 @@ class Encoder:
         return self._all(loads, settle)
 
     def _slot(self, part: int, start: int, length: int, at: int) -> _Slot:
-        return _Slot(part, start, length, at, self._old.get((part, start), ()), None)
+        width = self._layout.widths[part]
+        return _Slot(part, start, length, at, width, self._old.get((part, start), ()), None)
 
     def _all(
         self, loads: list[list[_Slot]], settle: Callable[[list[_Slot]], list[list[Piece]]]
@@ -185,6 +198,8 @@ class Encoder:
                 settled.append(self._by_hash(view, slot.old))
             else:
                 settled.append(self._by_change(view, slot.old, slot.changed))
+        for slot, pieces in zip(slots, settled, strict=True):
+            pieces[:] = [self._shrunk(memory, slot, piece) or piece for piece in pieces]
         fresh = [
             (slot.at + found[0], slot.at + found[1])
             for slot, pieces in zip(slots, settled, strict=True)
@@ -209,6 +224,17 @@ class Encoder:
         start, end = slot.at + piece[0], slot.at + piece[1]
         return Piece(digest(memory[start:end]), *places[start], end - start)
 
+    def _shrunk(self, memory: memoryview, slot: _Slot, piece: Piece | Run) -> Piece | None:
+        """A run that has been written compressed; None when that does not pay."""
+        if isinstance(piece, Piece) or piece[1] - piece[0] < LARGE or slot.width not in WIDTHS:
+            return None
+        plain = memory[slot.at + piece[0] : slot.at + piece[1]]
+        if not self._thrift.pays(plain, slot.width):
+            return None
+        stored = shrink(plain, slot.width)
+        place = self._packs.write(memoryview(stored))
+        return Piece(digest(plain), *place, len(plain), len(stored), slot.width)
+
     def _by_hash(self, view: memoryview, old: tuple[Piece, ...]) -> list[Piece | Run]:
         found: list[Piece | Run] = []
         at = 0
@@ -232,6 +258,12 @@ class Encoder:
         at = 0
         for piece in old:
             begin, end = at, at + piece.length
+            if piece.codec and run is not None and run[0] < end:  # of it all, or nothing
+                _fresh(found, begin, end)
+                at = end
+                while run is not None and run[1] <= end:
+                    run = next(rest, None)
+                continue
             while run is not None and run[0] < end:
                 if at < run[0]:
                     found.append(self._fragment(view, piece, begin, at, run[0]))
@@ -304,7 +336,15 @@ def entries_of(layout: Layout, pieces: Pieces) -> tuple[tuple[Entry, ...], tuple
     entries = []
     for name, size, found in zip(layout.names, layout.sizes, pieces, strict=True):
         chunks = tuple(
-            Chunk(p.digest, packs.setdefault(p.pack, len(packs)), p.offset, p.length) for p in found
+            Chunk(
+                p.digest,
+                packs.setdefault(p.pack, len(packs)),
+                p.offset,
+                p.length,
+                p.stored,
+                p.codec,
+            )
+            for p in found
         )
         entries.append(Entry(name, "part", 0, size, None, chunks))
     return tuple(entries), tuple(packs)
@@ -338,7 +378,9 @@ def _slots_of(base: Manifest, layout: Layout) -> dict[tuple[int, int], tuple[Pie
         pieces: list[Piece] = []
         for chunk in entry.chunks:
             pack = base.packs[chunk.pack]
-            pieces.append(Piece(chunk.hash, pack, chunk.offset, chunk.length))
+            pieces.append(
+                Piece(chunk.hash, pack, chunk.offset, chunk.length, chunk.stored, chunk.codec)
+            )
             at += chunk.length
             if at - start >= min(SLOT, size - start):
                 whole = at - start == min(SLOT, size - start)
@@ -353,7 +395,7 @@ def _thin_packs(base: Manifest) -> set[str]:
     live: Counter[int] = Counter()
     for entry in base.entries:
         for chunk in entry.chunks:
-            live[chunk.pack] += chunk.length
+            live[chunk.pack] += chunk.held
     held = dict(enumerate(base.stored))
     thin: set[str] = set()
     while sum(held.values()) > 2 * sum(live[pack] for pack in held):

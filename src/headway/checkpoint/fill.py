@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from headway.checkpoint.hands import spread
-from headway.checkpoint.identity import verify
 from headway.checkpoint.memory import Block
-from headway.checkpoint.restore import corrupt, placed
+from headway.checkpoint.restore import checked, corrupt, placed
 from headway.model.manifest import Chunk, Entry, Manifest
 from headway.ports import ALIGN, KeyMissing, Storage
 
@@ -36,7 +35,8 @@ class Target:
 
 @dataclass(slots=True)
 class _Run:
-    """Chunks that lie one behind the other in a pack and in a part, from byte `start` of it on."""
+    """Chunks that lie one behind the other in a pack and in a part, from byte `start` of it on; of
+    compressed ones, each alone. `length` is what they take in the pack."""
 
     target: Target
     entry: Entry
@@ -49,6 +49,11 @@ class _Run:
     @property
     def end(self) -> int:
         return self.offset + self.length
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is worth a read of its own, straight into place."""
+        return self.length >= _SMALL and not self.chunks[0].codec
 
 
 class Filler:
@@ -73,8 +78,8 @@ class Filler:
             StorageError: the store could not be read: says nothing about the checkpoint.
         """
         runs = [run for target in targets for run in self._runs(target)]
-        loads: list[list[_Run]] = [[run] for run in runs if run.length >= _SMALL]
-        loads += _together([run for run in runs if run.length < _SMALL])
+        loads: list[list[_Run]] = [[run] for run in runs if run.alone]
+        loads += _together([run for run in runs if not run.alone])
         try:
             spread(self._load, loads)
         finally:
@@ -92,14 +97,15 @@ class Filler:
         at = 0
         for chunk in entry.chunks:
             pack = placed(manifest, entry, chunk)
+            plain = not chunk.codec and not (run is not None and run.chunks[0].codec)
             goes_on = run is not None and run.pack == pack and run.end == chunk.offset
-            if run is not None and goes_on and run.length + chunk.length <= _AT_ONCE:
+            if run is not None and goes_on and run.length + chunk.length <= _AT_ONCE and plain:
                 run.chunks.append(chunk)
                 run.length += chunk.length
             else:
                 if run is not None:
                     yield run
-                run = _Run(target, entry, pack, chunk.offset, at, [chunk], chunk.length)
+                run = _Run(target, entry, pack, chunk.offset, at, [chunk], chunk.held)
             at += chunk.length
         if run is not None:
             yield run
@@ -107,7 +113,7 @@ class Filler:
     def _load(self, runs: list[_Run]) -> None:
         first = runs[0]
         memory = first.target.memory
-        if len(runs) == 1 and memory is not None:
+        if first.alone and memory is not None:
             into = memory[first.start : first.start + first.length]
             got = self._read(first, first.offset, into)
             self._check(first, into[:got])
@@ -118,8 +124,7 @@ class Filler:
         got = self._read(first, start, block.view[:length])
         for run in runs:
             found = block.view[run.offset - start : min(run.end - start, got)]
-            self._check(run, found)
-            _give(run.target, run.start, found)
+            _give(run.target, run.start, memoryview(self._check(run, found)))
         self._spare.append(block)
 
     def _read(self, run: _Run, offset: int, into: memoryview) -> int:
@@ -128,15 +133,15 @@ class Filler:
         except KeyMissing:
             raise corrupt(self._manifest, run.entry, f"pack {run.pack} is missing") from None
 
-    def _check(self, run: _Run, found: memoryview) -> None:
+    def _check(self, run: _Run, found: memoryview) -> bytes | memoryview:
+        """The plain bytes of a run, verified."""
+        if run.chunks[0].codec:
+            return checked(self._manifest, run.entry, run.chunks[0], found)
         at = 0
         for chunk in run.chunks:
-            data = found[at : at + chunk.length]
-            if len(data) != chunk.length or not verify(data, chunk.hash):
-                raise corrupt(
-                    self._manifest, run.entry, f"bytes of pack {run.pack} fail their checksum"
-                )
+            checked(self._manifest, run.entry, chunk, found[at : at + chunk.length])
             at += chunk.length
+        return found
 
     def _block(self, size: int) -> Block:
         try:
@@ -180,6 +185,8 @@ def sized(manifest: Manifest) -> list[int]:
         CheckpointCorrupt: they contradict each other.
     """
     for entry in manifest.entries:
+        for chunk in entry.chunks:
+            placed(manifest, entry, chunk)
         held = len(entry.data) if entry.data is not None else sum(c.length for c in entry.chunks)
         if entry.size != held:
             raise corrupt(manifest, entry, "its size is not what its record says")

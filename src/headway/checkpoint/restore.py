@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from headway.checkpoint.codec import Damaged, expand
 from headway.checkpoint.identity import verify
 from headway.model.errors import CheckpointCorrupt
 from headway.model.manifest import Chunk, Entry, Manifest
@@ -36,12 +37,30 @@ def content(storage: Storage, packs: str, manifest: Manifest, entry: Entry) -> I
     for chunk in entry.chunks:
         name = placed(manifest, entry, chunk)
         try:
-            data = storage.read_range(f"{packs}/{name}", chunk.offset, chunk.length)
+            data = storage.read_range(f"{packs}/{name}", chunk.offset, chunk.held)
         except KeyMissing:
             raise corrupt(manifest, entry, f"pack {name} is missing") from None
-        if len(data) != chunk.length or not verify(data, chunk.hash):
-            raise corrupt(manifest, entry, f"bytes of pack {name} fail their checksum")
-        yield data
+        yield bytes(checked(manifest, entry, chunk, data))
+
+
+def checked(
+    manifest: Manifest, entry: Entry, chunk: Chunk, data: bytes | memoryview
+) -> bytes | memoryview:
+    """The plain bytes of a chunk, of what its pack holds.
+
+    Raises:
+        CheckpointCorrupt: they are not what was saved.
+        InputError: they are compressed, and zstandard is not installed.
+    """
+    if chunk.codec:
+        try:
+            data = expand(bytes(data), chunk.codec, chunk.length)
+        except Damaged as error:
+            raise corrupt(manifest, entry, str(error)) from error
+    if len(data) != chunk.length or not verify(data, chunk.hash):
+        name = manifest.packs[chunk.pack]
+        raise corrupt(manifest, entry, f"bytes of pack {name} fail their checksum")
+    return data
 
 
 def placed(manifest: Manifest, entry: Entry, chunk: Chunk) -> str:
@@ -52,6 +71,7 @@ def placed(manifest: Manifest, entry: Entry, chunk: Chunk) -> str:
     """
     if (
         not 0 < chunk.length <= LARGEST_CHUNK
+        or not 0 < chunk.held <= LARGEST_CHUNK
         or not 0 <= chunk.pack < len(manifest.packs)
         or not 0 <= chunk.offset <= _LARGEST_OFFSET
     ):

@@ -33,13 +33,14 @@ class Layout:
     """Where each part lies in the copy.
 
     Attributes:
-        names, sizes: of the parts.
+        names, sizes, widths: of the parts.
         starts: offset of each; a multiple of `ALIGN` for parts of at least that size.
         total: bytes in all.
     """
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]
+    widths: tuple[int, ...]
     starts: tuple[int, ...]
     total: int
 
@@ -56,6 +57,7 @@ class Layout:
         return cls(
             tuple(part.name for part in parts),
             tuple(len(part.data) for part in parts),
+            tuple(part.width for part in parts),
             tuple(starts),
             total,
         )

@@ -41,10 +41,12 @@ _DEEPEST = 200  # containers in containers; Python's own limit would come as a R
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Raw bytes of an array, a tensor's storage or a buffer; `name` is its path in the state."""
+    """Raw bytes of an array, a tensor's storage or a buffer; `name` is its path in the state, `width` the
+    bytes of one number."""
 
     name: str
     data: memoryview
+    width: int = 1
 
 
 class Flattened:
@@ -68,8 +70,8 @@ class Flattened:
         """Bytes of all parts."""
         return sum(len(part.data) for part in self.parts)
 
-    def _part(self, path: str, data: memoryview, owner: Any) -> int:
-        self.parts.append(Part(path, data))
+    def _part(self, path: str, data: memoryview, owner: Any, width: int = 1) -> int:
+        self.parts.append(Part(path, data, width))
         self._alive.append(owner)
         return len(self.parts) - 1
 
@@ -97,7 +99,7 @@ class Flattened:
             return self._tensor(value, path)
         found = arrays.encode(value)
         if found is not None:
-            return {**found[0], "part": self._part(path, found[1], value)}
+            return {**found[0], "part": self._part(path, found[1], value, _width(value))}
         raise InputError(_refusal(value, path))
 
     def _container(self, value: Any, path: str, depth: int) -> Any:
@@ -130,10 +132,15 @@ class Flattened:
             header, _ = tensors.plain(tensor, shared=True)
             return {**header, "part": self._storages[key]}
         header, raw = tensors.plain(tensor, shared=shared)
-        part = self._part(path, tensors.memory(raw), raw)
+        part = self._part(path, tensors.memory(raw), raw, tensor.element_size())
         if shared:
             self._storages[key] = part
         return {**header, "part": part}
+
+
+def _width(array: Any) -> int:
+    """Bytes of one number of an array; 1 for records and other dtypes that are not numbers."""
+    return int(array.dtype.itemsize) if array.dtype.kind in "iuf" else 1
 
 
 def _tensors(value: Any, depth: int = 0) -> Iterator[Any]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from headway.checkpoint.background import Background, SaveHandle, ended
+from headway.checkpoint.codec import Thrift
 from headway.checkpoint.encode import Encoder, Packs, Pieces, entries_of
 from headway.checkpoint.retain import Metric
 from headway.checkpoint.save import INLINE
@@ -35,6 +36,7 @@ class StateSaves:
         self._door = threading.Lock()  # held from the wait for a save to the start of the next
         self._background = Background()
         self._staging: Staging | None = None
+        self._thrift = Thrift(remote=turn.storage.remote)
         self._copied = 0  # number of the checkpoint whose state the copy holds
 
     def prepare(self, flat: Flattened) -> None:
@@ -140,8 +142,8 @@ class StateSaves:
         turn.require_room(turn.likely(size))
         packs = Packs(turn, 0 if turn.good is not None else layout.total)
         try:
-            pieces = encode(Encoder(packs, layout, turn.good))
-            packs.finish()
+            pieces = encode(Encoder(packs, layout, turn.good, self._thrift))
+            self._thrift.sent(packs.written, packs.finish())
         except BaseException:
             packs.abort()
             raise

@@ -7,12 +7,20 @@ import msgspec
 
 class Chunk(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A piece of content: `length` bytes at `offset` of pack number `pack` of the manifest, whose
-    xxh3-128 is `hash`; of a home with a key, whose BLAKE3 it is (`checkpoint.identity`)."""
+    xxh3-128 is `hash`; of a home with a key, whose BLAKE3 it is (`checkpoint.identity`). With a `codec`
+    (`checkpoint.codec`) the pack has `stored` bytes, of which the `length` bytes are made."""
 
     hash: bytes
     pack: int
     offset: int
     length: int
+    stored: int = 0
+    codec: int = 0
+
+    @property
+    def held(self) -> int:
+        """Bytes that it takes in its pack."""
+        return self.stored if self.codec else self.length
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -75,6 +75,11 @@ class LocalStorage:
             found = self._root.stat()
         return found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
+    @property
+    def remote(self) -> bool:
+        """See `Storage.remote`."""
+        return False
+
     def path(self, key: str) -> Path:
         """Where `key` is on this machine."""
         return Path(self._place(key))

@@ -78,6 +78,11 @@ class ObjectStorage:
         """Never: who may write into a bucket cannot be seen from here."""
         return False
 
+    @property
+    def remote(self) -> bool:
+        """See `Storage.remote`."""
+        return True
+
     def create(self, key: str, data: bytes) -> None:
         """See `Storage.create`."""
         self.put_new(_checked(key), data, f"create {key}")

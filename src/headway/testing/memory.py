@@ -21,6 +21,7 @@ class MemoryStorage:
     Args:
         url: what `Storage.url` says.
         trusted: what `Storage.trusted` says.
+        remote: what `Storage.remote` says.
 
     Attributes:
         objects: what is stored; tests may look at it and damage it.
@@ -28,9 +29,12 @@ class MemoryStorage:
         lock: is held during each call.
     """
 
-    def __init__(self, url: str = "memory:test", *, trusted: bool = True) -> None:
+    def __init__(
+        self, url: str = "memory:test", *, trusted: bool = True, remote: bool = False
+    ) -> None:
         self.url = url
         self.trusted = trusted
+        self.remote = remote
         self.objects: dict[str, bytearray] = {}
         self.calls: list[tuple[str, str]] = []
         self.lock = threading.RLock()

@@ -69,6 +69,11 @@ class Wrapper:
         """See `Storage.trusted`."""
         return self.inner.trusted
 
+    @property
+    def remote(self) -> bool:
+        """See `Storage.remote`."""
+        return self.inner.remote
+
     def create(self, key: str, data: bytes) -> None:
         """See `Storage.create`."""
         self.around(Call("create", key, len(data)), lambda: self.inner.create(key, data))
