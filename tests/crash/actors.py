@@ -197,13 +197,16 @@ class Actor:
             answers.append(answer)
         return answers[::-1]
 
+    def _storage(self, history: list[Any]) -> Any:
+        return Replay(history)
+
     def _run(self, history: int) -> Moment:
         said = Said()
-        replay: Any = Replay(self._history(history))
+        storage = self._storage(self._history(history))
         try:
             try:
                 ledger = self._code.write.Ledger.open(
-                    replay, PREFIX, rank=self._rank, new_writer=lambda: self._writer
+                    storage, PREFIX, rank=self._rank, new_writer=lambda: self._writer
                 )
             except CheckpointFenced:
                 return Moment(None, said._replace(fenced=True))

@@ -24,6 +24,8 @@ REAL = {
     "posix": "headway.storage.posix",
     "packs": "headway.storage.packs",
     "local": "headway.storage.local",
+    "parts": "headway.storage.parts",
+    "object": "headway.storage.object",
     "lineage": "headway.checkpoint.lineage",
     "space": "headway.checkpoint.space",
     "turn": "headway.checkpoint.turn",
@@ -61,6 +63,8 @@ class Code:
     posix: Any
     packs: Any
     local: Any
+    parts: Any
+    object: Any
     lineage: Any
     space: Any
     turn: Any

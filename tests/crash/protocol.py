@@ -136,12 +136,14 @@ class Search:
         terminal: how many of them have no next step.
     """
 
+    actor = Actor
+
     def __init__(self, code: Code, scope: Scope) -> None:
         self._code = code
         self._scope = scope
         self._ranks = scope.ranks or (0,) * len(scope.writers)
         self._actors = [
-            Actor(code, n, payloads, rank)
+            self.actor(code, n, payloads, rank)
             for n, (payloads, rank) in enumerate(zip(scope.writers, self._ranks, strict=True))
         ]
         self._stores: _Numbers[Store] = _Numbers()
@@ -379,11 +381,14 @@ class Search:
                 raise Violation(f"a failed record came back: {_short(chain)}")
         self._good.add(key)
 
+    def _view(self, store: Any) -> Any:
+        """A storage that reads a store."""
+        return StoreView(store)
+
     def _chain(self, store: int) -> tuple[bytes, ...]:
         found = self._chains.get(store)
         if found is None:
-            view: Any = StoreView(self._stores.things[store])
-            chain = self._code.read.read_ledger(view, PREFIX)
+            chain = self._code.read.read_ledger(self._view(self._stores.things[store]), PREFIX)
             for damage in chain.damage:
                 if not damage.tail and not self._scope.halves:
                     raise Violation(f"damage is reported where there is none: {damage}")

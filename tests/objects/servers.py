@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hmac
 import json
 import os
 import shutil
@@ -15,10 +17,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from email.utils import formatdate
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from obstore.store import S3Store
+import httpx
+from obstore.store import AzureStore, S3Store
 
 from headway.storage.bucket import Bucket, Kind, Refusal
 from headway.storage.client import ObstoreBucket
@@ -89,18 +94,18 @@ class Server:
 
 def s3(endpoint: str, prefix: str = "", *, bucket: str = BUCKET, timeout: float = 5) -> Bucket:
     """A client of an S3 server, as `open_bucket` makes it, without the environment."""
-    options: Any = {"allow_http": True, "timeout": timedelta(seconds=timeout)}
-    store = S3Store(
-        bucket,
-        prefix=prefix or None,
-        endpoint=endpoint,
-        region="us-east-1",
-        access_key_id=KEY,
-        secret_access_key=SECRET,
-        client_options=options,
-        retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=timeout)},
-    )
-    return ObstoreBucket(store)
+    client: Any = {"allow_http": True, "timeout": timedelta(seconds=timeout)}
+    options: Any = {
+        "prefix": prefix or None,
+        "endpoint": endpoint,
+        "region": "us-east-1",
+        "access_key_id": KEY,
+        "secret_access_key": SECRET,
+        "client_options": client,
+        "retry_config": {"max_retries": 0, "retry_timeout": timedelta(seconds=timeout)},
+    }
+    plain = S3Store(bucket, disable_bulk_delete=True, **options)
+    return ObstoreBucket(S3Store(bucket, **options), plain)
 
 
 def _has_bucket(endpoint: str) -> bool:
@@ -112,9 +117,12 @@ def _has_bucket(endpoint: str) -> bool:
 
 
 def program(name: str) -> str | None:
-    """The path of a server's program: beside this Python, or on the PATH."""
-    beside = Path(sys.executable).parent / name
-    return str(beside) if beside.exists() else shutil.which(name)
+    """The path of a server's program: in this Python's environment, or on the PATH."""
+    environment = Path(sys.prefix)
+    for place in (environment / "bin", environment / "azurite" / "node_modules" / ".bin"):
+        if (place / name).exists():
+            return str(place / name)
+    return shutil.which(name)
 
 
 def free_ports(count: int) -> list[int]:
@@ -135,6 +143,16 @@ def free_ports(count: int) -> list[int]:
         if port not in found:
             found.append(port)
     return found
+
+
+@contextlib.contextmanager
+def _running(server: Server) -> Iterator[Server]:
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+        shutil.rmtree(server.place, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -172,10 +190,88 @@ def seaweedfs(address: str = "127.0.0.1", inside: Sequence[str] = ()) -> Iterato
         "-master.telemetry=false",
     ]
     endpoint = f"http://{address}:{ports['s3.port']}"
-    server = Server(endpoint, command, place, ready=lambda: _has_bucket(endpoint))
-    try:
-        server.start()
+    with _running(Server(endpoint, command, place, ready=lambda: _has_bucket(endpoint))) as server:
         yield server
-    finally:
-        server.kill()
-        shutil.rmtree(place, ignore_errors=True)
+
+
+ACCOUNT = "devstoreaccount1"  # the one that Azurite comes with, and its key, which everybody knows
+ACCOUNT_KEY = (
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+)
+
+
+def azure(endpoint: str, prefix: str = "", *, timeout: float = 10) -> Bucket:
+    """A client of Azurite's container `BUCKET`."""
+    options: Any = {"allow_http": True, "timeout": timedelta(seconds=timeout)}
+    store = AzureStore(
+        BUCKET,
+        prefix=prefix or None,
+        endpoint=endpoint,
+        account_name=ACCOUNT,
+        account_key=ACCOUNT_KEY,
+        client_options=options,
+        retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=timeout)},
+    )
+    return ObstoreBucket(store)
+
+
+@contextlib.contextmanager
+def azurite() -> Iterator[Server]:
+    """An Azurite with the container `BUCKET`."""
+    name = program("azurite-blob")
+    assert name is not None
+    place = Path(tempfile.mkdtemp(prefix="headway-azurite-"))
+    (port,) = free_ports(1)
+    command = [name, "--location", str(place), "--blobHost", "127.0.0.1", "--blobPort", str(port)]
+    command += ["--disableTelemetry", "--skipApiVersionCheck", "--silent"]
+    with _running(Server(f"http://127.0.0.1:{port}/{ACCOUNT}", command, place)) as server:
+        _make_container(server.endpoint)
+        yield server
+
+
+def _make_container(endpoint: str) -> None:
+    """What obstore cannot do: a request that is signed by hand."""
+    headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": "2021-08-06"}
+    listed = "".join(f"{name}:{value}\n" for name, value in sorted(headers.items()))
+    resource = f"/{ACCOUNT}/{ACCOUNT}/{BUCKET}\nrestype:container"
+    text = f"PUT\n{chr(10) * 11}{listed}{resource}"
+    signature = hmac.new(base64.b64decode(ACCOUNT_KEY), text.encode(), "sha256").digest()
+    headers["Authorization"] = f"SharedKey {ACCOUNT}:{base64.b64encode(signature).decode()}"
+    url = f"{endpoint}/{BUCKET}?restype=container"
+    httpx.put(url, headers=headers, content=b"").raise_for_status()
+
+
+@contextlib.contextmanager
+def juicefs() -> Iterator[Server]:
+    """A JuiceFS gateway, which ignores conditions."""
+    name = program("juicefs")
+    assert name is not None
+    place = Path(tempfile.mkdtemp(prefix="headway-juicefs-"))
+    meta = f"sqlite3://{place / 'meta.db'}"
+    subprocess.run(
+        [name, "format", "--storage", "file", "--bucket", f"{place}/data/", meta, BUCKET],
+        check=True,
+        capture_output=True,
+    )
+    (port,) = free_ports(1)
+    command = [name, "gateway", "--no-usage-report", "--log", str(place / "own"), meta]
+    endpoint = f"http://127.0.0.1:{port}"
+    environment = {"MINIO_ROOT_USER": KEY, "MINIO_ROOT_PASSWORD": SECRET}
+    command.append(endpoint.removeprefix("http://"))
+    ready = partial(_has_bucket, endpoint)
+    with _running(Server(endpoint, command, place, environment, ready)) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def localbucket() -> Iterator[Server]:
+    """A small server that has conditional writes, and no way to delete several objects at once."""
+    name = program("localbucket")
+    assert name is not None
+    place = Path(tempfile.mkdtemp(prefix="headway-localbucket-"))
+    (place / "data" / BUCKET).mkdir(parents=True)
+    (port,) = free_ports(1)
+    command = [name, "--port", str(port), str(place / "data")]
+    endpoint = f"http://127.0.0.1:{port}"
+    with _running(Server(endpoint, command, place, ready=partial(_has_bucket, endpoint))) as server:
+        yield server

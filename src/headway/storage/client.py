@@ -27,6 +27,10 @@ Store = S3Store | GCSStore | AzureStore
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z0-9]+)</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]{1,300})")
+_ONE_MISSING = re.compile(r"^Object at location .* not found: Bulk delete request failed")
+_BEYOND = re.compile(  # said by the client, of an answer that is none of the range
+    r"Wanted range starting at \d+, but object was only|CONTENT_RANGE header: \"bytes 0--1/0\""
+)
 _NO_KEY = {"NoSuchKey", "BlobNotFound"}
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
 _EXISTS = {"BlobAlreadyExists", "PreconditionFailed", "ConditionNotMet"}
@@ -46,10 +50,12 @@ class ObstoreBucket:
 
     Args:
         store: made with retries off.
+        plain: the same, for deleting objects one by one where the store takes no list of them.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, plain: Store | None = None) -> None:
         self._store = store
+        self._plain = plain or store
 
     def put(self, path: str, data: bytes | bytearray | memoryview) -> None:
         """See `Bucket.put`."""
@@ -87,12 +93,20 @@ class ObstoreBucket:
             raise refusal_of(error) from None
 
     def delete(self, paths: Sequence[str]) -> None:
-        """See `Bucket.delete`."""
+        """See `Bucket.delete`. Where the store takes no list, or stops at one that is not there, they
+        are removed one by one."""
         try:
-            obstore.delete(self._store, paths)
+            if len(paths) == 1:
+                obstore.delete(self._plain, paths[0])
+            else:
+                obstore.delete(self._store, paths)
         except (BaseError, OSError) as error:
             refusal = refusal_of(error)
-            if refusal.kind is not Kind.MISSING:
+            missing = refusal.kind is Kind.MISSING or _ONE_MISSING.search(str(error)) is not None
+            if len(paths) > 1 and (missing or refusal.kind is Kind.WRONG):
+                for path in paths:
+                    self.delete([path])
+            elif not missing:
                 raise refusal from None
 
 
@@ -103,6 +117,8 @@ def refusal_of(error: Exception) -> Refusal:
     code = _found(_CODE, text)
     said = ": ".join(part for part in (code, _found(_MESSAGE, text)) if part)
     reason = f"it answered {status}" + (f" ({said.rstrip('.')})" if said else "")
+    if _BEYOND.search(text):
+        return Refusal(Kind.BEYOND, "the object is shorter")
     if not status:
         return Refusal(Kind.UNKNOWN, _without_answer(text))
     return Refusal(_kind(int(status), code), reason)
@@ -120,7 +136,8 @@ def _kind(status: int, code: str) -> Kind:
     named = {401: Kind.DENIED, 403: Kind.DENIED, 409: Kind.CONTENDED, 416: Kind.BEYOND}
     if status in named:
         return named[status]
-    return Kind.WRONG if 400 <= status < 500 and status not in {408, 425, 429} else Kind.UNKNOWN
+    wrong = status == 501 or (400 <= status < 500 and status not in {408, 425, 429})
+    return Kind.WRONG if wrong else Kind.UNKNOWN
 
 
 def _without_answer(text: str) -> str:
@@ -157,7 +174,8 @@ def open_bucket(scheme: str, bucket: str, prefix: str, *, timeout: float) -> Obs
         "retry_config": retries,
     }
     if scheme == "s3":
-        return ObstoreBucket(S3Store(bucket, **options))
+        plain = S3Store(bucket, disable_bulk_delete=True, **options)
+        return ObstoreBucket(S3Store(bucket, **options), plain)
     if scheme == "gs":
         return ObstoreBucket(GCSStore(bucket, **options))
     return ObstoreBucket(AzureStore(bucket, **options))

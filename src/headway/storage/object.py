@@ -57,16 +57,23 @@ class ObjectStorage:
         marker: name of an object that a home has. When given, an empty listing and a missing object
             count as such only while it is there.
         limits: how long the store is waited for.
+        pool: what sends several requests at once; None makes one.
     """
 
     def __init__(
-        self, bucket: Bucket, url: str, *, marker: str | None = None, limits: Limits | None = None
+        self,
+        bucket: Bucket,
+        url: str,
+        *,
+        marker: str | None = None,
+        limits: Limits | None = None,
+        pool: ThreadPoolExecutor | None = None,
     ) -> None:
         self._bucket = bucket
         self._url = url
         self._marker = marker
         self._limits = limits or Limits()
-        self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="headway-store")
+        self._pool = pool or ThreadPoolExecutor(_WORKERS, thread_name_prefix="headway-store")
 
     @property
     def url(self) -> str:
