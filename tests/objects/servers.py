@@ -44,13 +44,8 @@ class Server:
     command: Sequence[str]
     place: Path
     environment: dict[str, str] = field(default_factory=dict)
-    ready: Callable[[], bool] = lambda: True
+    ready: Callable[[], bool] = lambda: True  # whether it is up
     process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        return int(self.endpoint.rpartition(":")[2].partition("/")[0])
 
     def start(self) -> None:
         """Run it, and wait until it answers."""
@@ -65,7 +60,7 @@ class Server:
                 start_new_session=True,
             )
         end = time.monotonic() + 60
-        while not self._answers():
+        while not self.ready():
             if self.process.poll() is not None or time.monotonic() > end:
                 text = (self.place / "log").read_text(errors="replace")
                 raise RuntimeError(f"{self.command[0]} did not come up:\n{text[-3000:]}")
@@ -84,13 +79,6 @@ class Server:
             self.process.wait()
             self.process = None
 
-    def _answers(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-        except OSError:
-            return False
-        return self.ready()
-
 
 def s3(endpoint: str, prefix: str = "", *, bucket: str = BUCKET, timeout: float = 5) -> Bucket:
     """A client of an S3 server, as `open_bucket` makes it, without the environment."""
@@ -108,7 +96,16 @@ def s3(endpoint: str, prefix: str = "", *, bucket: str = BUCKET, timeout: float 
     return ObstoreBucket(S3Store(bucket, **options), plain)
 
 
-def _has_bucket(endpoint: str) -> bool:
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def has_bucket(endpoint: str) -> bool:
+    """Whether a server is up, and has made its bucket."""
     try:
         s3(endpoint, timeout=1).get("nothing", 0, 1)
     except Refusal as refusal:
@@ -156,12 +153,17 @@ def _running(server: Server) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def seaweedfs(address: str = "127.0.0.1", inside: Sequence[str] = ()) -> Iterator[Server]:
+def seaweedfs(
+    address: str = "127.0.0.1",
+    inside: Sequence[str] = (),
+    ready: Callable[[str], bool] | None = None,
+) -> Iterator[Server]:
     """A SeaweedFS with the bucket `BUCKET`.
 
     Args:
         address: where it listens.
         inside: a command's beginning, such as `ip netns exec NAME`.
+        ready: whether the bucket at an endpoint answers; needed where this process cannot see it.
     """
     weed = program("weed")
     assert weed is not None
@@ -190,7 +192,8 @@ def seaweedfs(address: str = "127.0.0.1", inside: Sequence[str] = ()) -> Iterato
         "-master.telemetry=false",
     ]
     endpoint = f"http://{address}:{ports['s3.port']}"
-    with _running(Server(endpoint, command, place, ready=lambda: _has_bucket(endpoint))) as server:
+    up = partial(ready or has_bucket, endpoint)
+    with _running(Server(endpoint, command, place, ready=up)) as server:
         yield server
 
 
@@ -224,7 +227,8 @@ def azurite() -> Iterator[Server]:
     (port,) = free_ports(1)
     command = [name, "--location", str(place), "--blobHost", "127.0.0.1", "--blobPort", str(port)]
     command += ["--disableTelemetry", "--skipApiVersionCheck", "--silent"]
-    with _running(Server(f"http://127.0.0.1:{port}/{ACCOUNT}", command, place)) as server:
+    up = partial(_listens, port)
+    with _running(Server(f"http://127.0.0.1:{port}/{ACCOUNT}", command, place, ready=up)) as server:
         _make_container(server.endpoint)
         yield server
 
@@ -258,7 +262,7 @@ def juicefs() -> Iterator[Server]:
     endpoint = f"http://127.0.0.1:{port}"
     environment = {"MINIO_ROOT_USER": KEY, "MINIO_ROOT_PASSWORD": SECRET}
     command.append(endpoint.removeprefix("http://"))
-    ready = partial(_has_bucket, endpoint)
+    ready = partial(has_bucket, endpoint)
     with _running(Server(endpoint, command, place, environment, ready)) as server:
         yield server
 
@@ -273,5 +277,5 @@ def localbucket() -> Iterator[Server]:
     (port,) = free_ports(1)
     command = [name, "--port", str(port), str(place / "data")]
     endpoint = f"http://127.0.0.1:{port}"
-    with _running(Server(endpoint, command, place, ready=partial(_has_bucket, endpoint))) as server:
+    with _running(Server(endpoint, command, place, ready=partial(has_bucket, endpoint))) as server:
         yield server
