@@ -26,8 +26,9 @@ def open_checkpoint(
     opened it before, and may still run somewhere, gets `CheckpointFenced` at its next save.
 
     Args:
-        url: a home, `/`, and the lineage's name: `/mnt/disk/headway/nightly-crawl`. The home is
-            made when it is not there. Names have letters, digits and `_ . - [ ]`.
+        url: a home, `/`, and the lineage's name: `/mnt/disk/headway/nightly-crawl`, or
+            `s3://bucket/headway/nightly-crawl`. The home is made when it is not there. Names have
+            letters, digits and `_ . - [ ]`.
         keep: how many of the newest checkpoints stay, or "all". By default the newest 3 of those that
             are too large (32 KiB) for the record itself, and every small one.
         keep_best: name of a number at the top of the saved mapping, and "min" or "max": the checkpoint
@@ -42,10 +43,11 @@ def open_checkpoint(
     A checkpoint that fails its checks is skipped for an older one, with a `RuntimeWarning`.
     """
     home, _, name = url.rstrip("/").rpartition("/")
-    if not home or not name or node_key(name) != name:
+    if not home or home.endswith(":/") or not name or node_key(name) != name:
         raise InputError(
             f"{url!r} is not the place of a checkpoint. Give a home and a name of letters, digits, "
-            "`_`, `.` and `-`: open_checkpoint('/mnt/disk/headway/nightly-crawl')."
+            "`_`, `.` and `-`: open_checkpoint('/mnt/disk/headway/nightly-crawl'), or "
+            "open_checkpoint('s3://bucket/nightly-crawl')."
         )
     rule_of(keep, keep_best)  # before a home is made
     storage = compose.open_storage(home, create=True)

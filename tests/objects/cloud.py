@@ -64,25 +64,41 @@ _numbers = itertools.count()
 
 
 class Cloud:
-    """A home of its own in the bucket of a server, and machines that use it."""
+    """A home of its own in the bucket of a server, and machines that use it.
 
-    def __init__(self, server: servers.Server, place: Path) -> None:
+    Args:
+        server: a SeaweedFS or an Azurite.
+        place: a directory of its own, for the machines.
+        scheme: "s3" or "az", as the server is.
+    """
+
+    def __init__(self, server: servers.Server, place: Path, scheme: str = "s3") -> None:
         self.server = server
         self.place = place
         self.side = place / "side"
-        self.home = f"s3://{servers.BUCKET}/runs-{os.getpid()}-{next(_numbers)}"
+        self.home = f"{scheme}://{servers.BUCKET}/runs-{os.getpid()}-{next(_numbers)}"
         self.endpoint = server.endpoint
         (place / "program.py").write_text(PROGRAM)
 
     def environment(self, machine: str, **more: str) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("HEADWAY", "AWS"))}
+        foreign = ("HEADWAY", "AWS", "AZURE")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
+        if self.home.startswith("az"):
+            store = {
+                "AZURE_STORAGE_ACCOUNT_NAME": servers.ACCOUNT,
+                "AZURE_STORAGE_ACCOUNT_KEY": servers.ACCOUNT_KEY,
+                "AZURE_STORAGE_ENDPOINT": self.endpoint,
+            }
+        else:
+            store = {
+                "AWS_ACCESS_KEY_ID": servers.KEY,
+                "AWS_SECRET_ACCESS_KEY": servers.SECRET,
+                "AWS_ENDPOINT_URL": self.endpoint,
+                "AWS_REGION": "us-east-1",
+            }
         return {
             **kept,
-            "AWS_ACCESS_KEY_ID": servers.KEY,
-            "AWS_SECRET_ACCESS_KEY": servers.SECRET,
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_REGION": "us-east-1",
-            "AWS_ALLOW_HTTP": "true",
+            **store,
             "HEADWAY_HOME": self.home,
             "XDG_STATE_HOME": str(self.place / machine),
             **more,

@@ -186,6 +186,7 @@ def seaweedfs(
         f"-ip.bind={address}",
         *[f"-{name}={port}" for name, port in ports.items()],
         f"-s3.config={place / 's3.json'}",
+        "-s3.port.lance=0",  # else several servers choose the same one
         f"-bucket={BUCKET}",
         "-admin.ui=false",
         "-webdav=false",

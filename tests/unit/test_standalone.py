@@ -79,7 +79,9 @@ def test_damage_is_warned_of_and_loss_is_an_error(tmp_path: Path) -> None:
         cp.read()
 
 
-@pytest.mark.parametrize("url", ["", "job", "/", "home/", "/h/../x y", "/h/.hidden", "/h/a b"])
+@pytest.mark.parametrize(
+    "url", ["", "job", "/", "home/", "/h/../x y", "/h/.hidden", "/h/a b", "s3://b"]
+)
 def test_a_place_without_a_good_name_is_refused(url: str, tmp_path: Path) -> None:
     os.chdir(tmp_path)
     with pytest.raises(InputError, match="place of a checkpoint"), open_checkpoint(url):
