@@ -20,7 +20,18 @@ from headway.model.errors import StorageFull, StorageUnavailable
 from headway.ports import Storage
 from headway.storage.local import LocalStorage
 from headway.testing.comparing import difference
-from headway.testing.faults import CALLS, Count, Delay, Fail, Freeze, Sometimes, Tear
+from headway.testing.faults import (
+    CALLS,
+    Count,
+    Delay,
+    Fail,
+    Freeze,
+    Kill,
+    Killed,
+    Planned,
+    Sometimes,
+    Tear,
+)
 from headway.testing.memory import MemoryStorage
 from headway.testing.playing import Look, Operation, Reopen, Write, play
 from headway.testing.strategies import operations, plain_values, states
@@ -187,6 +198,64 @@ def test_of_many_threads_one_is_struck() -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(call, range(8)))
     assert len(failed) == storage.struck == 1
+
+
+def test_calls_go_as_planned() -> None:
+    inner = MemoryStorage()
+    storage = Planned(inner, only={"create", "append", "read"})
+    log = storage.create_log("l", b"", 8)
+    storage.plan = ["", "before", "after", "torn", "torn"]
+    storage.create("a", b"")
+    for key in ("b", "c"):
+        with pytest.raises(StorageUnavailable):
+            storage.create(key, b"")
+    with pytest.raises(StorageUnavailable):
+        storage.read("a")
+    with pytest.raises(StorageUnavailable):
+        log.append(b"1234")
+    assert inner.list("") == ["a", "c", "l"]
+    assert inner.read("l") == b"12" + bytes(6)
+    storage.read("a")
+    assert storage.struck == 4
+
+
+@pytest.mark.parametrize(
+    ("how", "left"), [({}, b""), ({"after": True}, b"12345678"), ({"torn": True}, b"1234")]
+)
+def test_after_a_kill_nothing_has_an_effect(how: dict[str, Any], left: bytes) -> None:
+    inner = MemoryStorage()
+    storage = Kill(inner, only="write", **how)
+    log, pack = storage.create_log("l", b"", 8), storage.create_pack("p")
+    with pytest.raises(Killed):
+        pack.write(b"12345678")
+    assert storage.dead
+    pack.abort()
+    with pytest.raises(Killed):
+        log.append(b"x")
+    with pytest.raises(Killed):
+        storage.create("k", b"")
+    with pytest.raises(Killed):
+        pack.commit()
+    log.close()
+    assert {key: bytes(data) for key, data in inner.objects.items()} == {"l": bytes(8), "p": left}
+
+
+def test_a_save_that_is_killed_anywhere_leaves_the_one_before() -> None:
+    calls = Count(MemoryStorage())
+    checkpoint = Checkpoint(calls, "n")
+    checkpoint.write(b"one")
+    before = calls.struck
+    checkpoint.write(bytes(100_000))
+    for at in range(1, calls.struck - before + 1):
+        for after in (False, True):
+            home = MemoryStorage()
+            storage = Kill(home, None, after=after)
+            checkpoint = Checkpoint(storage, "n")
+            checkpoint.write(b"one")
+            storage.arm(at)
+            with pytest.raises(Killed):
+                checkpoint.write(bytes(100_000))
+            assert Checkpoint(home, "n", attempt=1).read() in {b"one", bytes(100_000)}
 
 
 @pytest.mark.parametrize(

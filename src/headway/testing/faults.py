@@ -2,7 +2,9 @@
 
     Fail        the N-th call fails, or all from there on; before its effect (the request was lost) or
                 after it (the reply was lost)
+    Planned     the next calls go as a list says
     Sometimes   calls fail by chance, from a seed
+    Kill        the N-th call is the last: as if the process had been killed there
     Tear        the N-th write is cut off in the middle, and fails
     Delay       calls take longer
     Freeze      the N-th call stands still until it is released
@@ -24,11 +26,12 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import TypeVar
 
 from headway.model.errors import StorageUnavailable
 from headway.ports import Storage
+from headway.testing.choosing import Nth, Only, chooser, failure
 from headway.testing.wrapping import CALLS, READS, WRITES, Call, Wrapper
 
 __all__ = [
@@ -40,62 +43,18 @@ __all__ = [
     "Delay",
     "Fail",
     "Freeze",
+    "Kill",
+    "Killed",
     "Only",
+    "Planned",
     "Sometimes",
     "Tear",
 ]
 
 T = TypeVar("T")
-Only = str | Collection[str] | Callable[[Call], bool]
-"""Which calls: the name of a method, several names, or what says so of a call."""
 
 
-def _chooser(only: Only) -> Callable[[Call], bool]:
-    if callable(only):
-        return only
-    names = {only} if isinstance(only, str) else {*only}
-    if unknown := sorted(names - CALLS):
-        raise ValueError(f"{unknown} are no calls of a storage: they are {sorted(CALLS)}")
-    return lambda call: call.name in names
-
-
-class _Nth(Wrapper):
-    """Strikes at the N-th of some calls, counted from 1 and from the last `arm`."""
-
-    def __init__(
-        self, inner: Storage, at: int | None = 1, *, only: Only = CALLS, lasting: bool = False
-    ) -> None:
-        super().__init__(inner)
-        self._chosen = _chooser(only)
-        self._lasting = lasting
-        self.arm(at)
-
-    def arm(self, at: int | None = 1) -> None:
-        """Count anew from here, and strike at the `at`-th call; None: not at all."""
-        with self.lock:
-            self._at, self._seen = at, 0
-
-    def disarm(self) -> None:
-        """Strike no more."""
-        self.arm(None)
-
-    def _due(self, call: Call) -> bool:
-        if not self._chosen(call):
-            return False
-        with self.lock:
-            self._seen += 1
-            due = self._at is not None and (
-                self._seen == self._at or (self._lasting and self._seen > self._at)
-            )
-            self.struck += due
-            return due
-
-
-def _failure(call: Call, error: Callable[[str], BaseException], what: str) -> BaseException:
-    return error(f"{call.name} {call.key}: {what}, as the test asked")
-
-
-class Fail(_Nth):
+class Fail(Nth):
     """The N-th call fails.
 
     Args:
@@ -126,12 +85,107 @@ class Fail(_Nth):
 
     def around(self, call: Call, act: Callable[[], T]) -> T:
         """See `Wrapper.around`."""
-        if not self._due(call):
+        if not self.due(call):
             return act()
         if not self._after:
-            raise _failure(call, self._error, "the request was lost")
+            raise failure(call, self._error, "the request was lost")
         act()
-        raise _failure(call, self._error, "the reply was lost")
+        raise failure(call, self._error, "the reply was lost")
+
+
+class Planned(Wrapper):
+    """The next calls go as `plan` says, the first entry first; then all is well again.
+
+    Args:
+        inner: the storage.
+        only: which calls take an entry of the plan.
+        error: see `Fail`.
+
+    Attributes:
+        plan: "" for a call that goes well, "before" for one whose request is lost, "after" for one
+            whose reply is lost, "torn" for a write that is cut off in the middle (of another call,
+            the request is lost). May be changed at any time.
+        struck: how many calls failed.
+    """
+
+    def __init__(
+        self,
+        inner: Storage,
+        *,
+        only: Only = CALLS,
+        error: Callable[[str], BaseException] = StorageUnavailable,
+    ) -> None:
+        super().__init__(inner)
+        self.plan: list[str] = []
+        self._chosen = chooser(only)
+        self._error = error
+
+    def around(self, call: Call, act: Callable[[], T]) -> T:
+        """See `Wrapper.around`."""
+        if not self._chosen(call):
+            return act()
+        with self.lock:
+            what = self.plan.pop(0) if self.plan else ""
+            self.struck += bool(what)
+        if not what:
+            return act()
+        if what == "after":
+            act()
+        elif what == "torn" and call.partly is not None:
+            call.partly(call.size // 2)
+        raise failure(call, self._error, f"failed ({what})")
+
+
+class Killed(BaseException):
+    """Raised where `Kill` struck. Not an `Exception`: no handler of the code under test may catch it."""
+
+
+class Kill(Nth):
+    """The N-th call is the last: it and all later ones raise `Killed`, and have no effect. Nothing is
+    closed or given back either: what is stored is what a process leaves that was killed there.
+
+    Args:
+        inner: the storage.
+        at: which call, from 1; None: none until `arm`.
+        only: which calls count. The later ones that have no effect are all calls.
+        after: the N-th call itself still has its effect.
+        torn: the N-th call, where it is a write to a log or a pack, has half its effect.
+
+    Attributes:
+        dead: whether the call has come.
+        struck: how many calls had no effect, or half of it, or no return.
+    """
+
+    def __init__(
+        self,
+        inner: Storage,
+        at: int | None = 1,
+        *,
+        only: Only = CALLS,
+        after: bool = False,
+        torn: bool = False,
+    ) -> None:
+        self.dead = False
+        self._after = after
+        self._torn = torn
+        super().__init__(inner, at, only=only)
+
+    def around(self, call: Call, act: Callable[[], T]) -> T:
+        """See `Wrapper.around`."""
+        if not self.dead:
+            if not self.due(call):
+                return act()
+            self.dead = True
+            if self._after:
+                act()
+            elif self._torn and call.partly is not None:
+                call.partly(call.size // 2)
+        raise Killed(f"killed at {call.name} {call.key}")
+
+    def let_go(self, call: Call, act: Callable[[], None]) -> None:
+        """See `Wrapper.let_go`: a killed process gives no space back. Closing changes nothing."""
+        if call.name == "close" or not self.dead:
+            act()
 
 
 class Sometimes(Wrapper):
@@ -160,7 +214,7 @@ class Sometimes(Wrapper):
         super().__init__(inner)
         self.share = share
         self._source = random.Random(seed)
-        self._chosen = _chooser(only)
+        self._chosen = chooser(only)
         self._error = error
 
     def around(self, call: Call, act: Callable[[], T]) -> T:
@@ -174,10 +228,10 @@ class Sometimes(Wrapper):
             return act()
         if after:
             act()
-        raise _failure(call, self._error, "the reply was lost" if after else "the request was lost")
+        raise failure(call, self._error, "the reply was lost" if after else "the request was lost")
 
 
-class Tear(_Nth):
+class Tear(Nth):
     """The N-th write to a log or a pack is cut off: its first part is there, and it fails.
 
     Args:
@@ -206,11 +260,11 @@ class Tear(_Nth):
 
     def around(self, call: Call, act: Callable[[], T]) -> T:
         """See `Wrapper.around`."""
-        if call.partly is None or not self._due(call):
+        if call.partly is None or not self.due(call):
             return act()
         written = int(call.size * self._share)
         call.partly(written)
-        raise _failure(call, self._error, f"torn after {written} of {call.size} bytes")
+        raise failure(call, self._error, f"torn after {written} of {call.size} bytes")
 
 
 class Delay(Wrapper):
@@ -238,7 +292,7 @@ class Delay(Wrapper):
     ) -> None:
         super().__init__(inner)
         self._seconds = seconds
-        self._chosen = _chooser(only)
+        self._chosen = chooser(only)
         self._source = None if seed is None else random.Random(seed)
         self._sleep = sleep
 
@@ -252,7 +306,7 @@ class Delay(Wrapper):
         return act()
 
 
-class Freeze(_Nth):
+class Freeze(Nth):
     """The N-th call stands still until `release`: a process that was stopped, a network that is away.
 
     Args:
@@ -290,7 +344,7 @@ class Freeze(_Nth):
 
     def around(self, call: Call, act: Callable[[], T]) -> T:
         """See `Wrapper.around`."""
-        if not self._due(call):
+        if not self.due(call):
             return act()
         if not self._after:
             self._stand_still()
@@ -317,7 +371,7 @@ class Count(Wrapper):
     def __init__(self, inner: Storage, *, only: Only = CALLS) -> None:
         super().__init__(inner)
         self.calls: list[Call] = []
-        self._chosen = _chooser(only)
+        self._chosen = chooser(only)
 
     @property
     def totals(self) -> Counter[str]:

@@ -13,6 +13,8 @@ from headway.ports import Storage
 from headway.testing.comparing import difference
 
 PREFIX = "runs/played/nodes/n"
+KEPT = 3
+"""At least so many of the newest checkpoints stay when nothing was said of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +23,23 @@ class Write:
 
     data: bytes
 
+    def __repr__(self) -> str:  # the bytes may be many
+        return f"Write({_shown(self.data)})"
+
 
 @dataclass(frozen=True, slots=True)
 class SaveFiles:
     """`checkpoint.save(directory)`, of a directory with these files by relative path."""
 
     files: dict[str, bytes]
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{name!r}: {_shown(data)}" for name, data in self.files.items())
+        return f"SaveFiles({{{inside}}})"
+
+
+def _shown(data: bytes) -> str:
+    return repr(data) if len(data) <= 20 else f"{data[:10]!r} * … of {len(data)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +152,9 @@ class Player:
             case SaveState(state):
                 differs = difference(self.checkpoint.load(), state)
                 assert not differs, differs
-        assert len(self.checkpoint.history()) == self._saves
+        numbers = [report.number for report in self.checkpoint.history()]
+        assert numbers[-1:] == [self._saves][: self._saves], numbers
+        assert len(numbers) >= min(self._saves, KEPT)
 
 
 def files_in(place: Path) -> dict[str, bytes]:

@@ -44,7 +44,8 @@ class StorageContract(PackContract):
 
     Attributes:
         folders: as in a filesystem, nothing can be below an object's key, nor an object at a key with
-            something below it. False for a store of flat keys, as buckets are.
+            something below it. False for a store of flat keys, as buckets are; some of them go on
+            for a while to list a folder in which nothing is left, and may.
         deletes_at_once: `delete` takes all that is below a prefix away in one step. False where it goes
             one by one.
         slow: each call goes over a network: the sweeps of the suite are shorter.
@@ -155,7 +156,7 @@ class StorageContract(PackContract):
         assert storage.read(f"runs/{name}/{name}") == name.encode()
         assert storage.list("runs") == storage.list(f"runs/{name}") == [name]
         storage.delete(f"runs/{name}")
-        assert storage.list("runs") == []
+        assert self._left(storage, "runs") == []
 
     # Reading parts
 
@@ -226,16 +227,24 @@ class StorageContract(PackContract):
             storage.create(key, b"x")
         storage.create_log("r/a/log", b"head", 10).append(b"x")
         storage.delete("r/a")
-        assert storage.list("r") == ["ab", "b"]
+        assert self._left(storage, "r") == ["ab", "b"]
         assert not storage.has("r/a/2/3")
         assert not storage.has("r/a/log")
         storage.delete("r/ab")
         storage.delete("r/ab")
-        assert storage.list("r") == ["b"]
+        assert self._left(storage, "r") == ["b"]
         storage.create("r/a/1", b"again")
         assert storage.read("r/a/1") == b"again"
         storage.delete("r/a/1")
-        assert storage.list("r/a") == []
+        assert self._left(storage, "r/a") == []
+
+    def _left(self, storage: Storage, prefix: str) -> list[str]:
+        """What is listed below a prefix after something was deleted there."""
+        names = storage.list(prefix)
+        if self.folders:
+            return names
+        keys = {name: f"{prefix}/{name}" for name in names}
+        return [name for name, key in keys.items() if storage.has(key) or self._left(storage, key)]
 
     def test_a_prefix_goes_in_one_step(self, storage: Storage) -> None:
         if not self.deletes_at_once:

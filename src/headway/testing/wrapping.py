@@ -1,4 +1,4 @@
-"""A storage round another one: every call passes through one method that can do what it likes with it."""
+"""A storage round another one: every call passes through one method that can do with it what it likes."""
 
 from __future__ import annotations
 
@@ -58,6 +58,10 @@ class Wrapper:
     def around(self, call: Call, act: Callable[[], T]) -> T:  # noqa: ARG002  # for subclasses
         """Do `act`, which is the call itself, or not, or something else."""
         return act()
+
+    def let_go(self, call: Call, act: Callable[[], None]) -> None:  # noqa: ARG002  # for subclasses
+        """Close a log (`call.name` is "close") or abort a pack ("abort"): what never fails."""
+        act()
 
     @property
     def url(self) -> str:
@@ -160,7 +164,7 @@ class _Log:
         self._wrapper.around(call, lambda: self._inner.append(data))
 
     def close(self) -> None:
-        self._inner.close()
+        self._wrapper.let_go(Call("close", self._key), self._inner.close)
 
 
 class _Pack:
@@ -182,4 +186,4 @@ class _Pack:
         self._wrapper.around(Call("commit", self._key), self._inner.commit)
 
     def abort(self) -> None:
-        self._inner.abort()
+        self._wrapper.let_go(Call("abort", self._key), self._inner.abort)
