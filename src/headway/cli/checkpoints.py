@@ -97,20 +97,10 @@ def _verified(audits: list[Audit], settings: Settings) -> list[CheckpointRow]:
     """Verify with a bar on a terminal."""
     if settings.quiet or settings.as_json or not sys.stderr.isatty():
         return [row for audit in audits for row in audit.verify()]
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+    from headway.cli.bars import bar
 
-    console = Console(file=sys.stderr)
-    bar = Progress(
-        "verifying", BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=console
-    )
-    with bar:
-        task = bar.add_task("", total=sum(audit.size for audit in audits))
-        return [
-            row
-            for audit in audits
-            for row in audit.verify(lambda read: bar.update(task, advance=read))
-        ]
+    with bar("verifying", sum(audit.size for audit in audits)) as advance:
+        return [row for audit in audits for row in audit.verify(advance)]
 
 
 def _print(rows: list[CheckpointRow], settings: Settings, *, verify: bool) -> None:

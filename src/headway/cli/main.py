@@ -13,6 +13,7 @@ from headway import __version__
 from headway.cli import codes, output
 from headway.cli.changes import cancel, delete
 from headway.cli.checkpoints import checkpoints
+from headway.cli.copy import copy
 from headway.cli.gc import gc
 from headway.cli.run import resume, run
 from headway.cli.settings import Settings, takes_settings
@@ -63,7 +64,7 @@ def cli(settings: Settings) -> None:  # its options are defaults for the command
     """
 
 
-for _command in (run, resume, runs, show, logs, checkpoints, cancel, delete, gc):
+for _command in (run, resume, runs, show, logs, checkpoints, cancel, delete, gc, copy):
     cli.add_command(_command)
 
 

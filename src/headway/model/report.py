@@ -109,3 +109,13 @@ class GarbageReport(msgspec.Struct, frozen=True):
     checkpoints: int = 0
     size: int = 0
     skipped: str = ""
+
+
+class CopyReport(msgspec.Struct, frozen=True):
+    """What `headway copy` made: `size` is bytes of checkpoints, `notes` what could not be copied."""
+
+    run: str
+    home: str
+    checkpoints: int
+    size: int
+    notes: list[str] = []
