@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from benchmarks import peers
 from benchmarks.command import main
+from benchmarks.contestants import big
 from benchmarks.figure import MET, MISSED, UNKNOWN, Figure, Row, absent, ratio, scaled, shown
 from benchmarks.report import Report, to_markdown, to_terminal
+from benchmarks.rows.columns import Columns
 from benchmarks.stage import Contestant, Performer, Play, Stage, Stuck
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +46,50 @@ def test_a_quick_run_measures_headway_and_says_what_is_missing(tmp_path: Path) -
     assert "these figures only show that everything runs" in text
     assert str(tmp_path) not in text
     assert list((tmp_path / "disk").iterdir()) == []
+
+
+def quick_rows(place: Path, keys: str) -> dict[str, dict[str, object]]:
+    """Rows of large states, measured with small ones and without peers: key -> figures by name."""
+    command = ["--quick", "--only", keys, "--no-peers", "--json", "--dir", str(place)]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads(done.stdout)["rows"]
+    assert [row["row"] for row in rows] == keys.split(",")
+    assert list(place.iterdir()) == []
+    return {row["row"]: {each["name"]: each for each in row["figures"]} for row in rows}
+
+
+def targets_measured(figures: dict[str, object]) -> dict[str, bool]:
+    """Whether there is a value, for each figure of headway's own that has a target."""
+    held = [figure for figure in figures.values() if isinstance(figure, dict) and figure["target"]]
+    peers_absent = "not measured: --no-peers"
+    return {each["name"]: bool(each["values"]) for each in held if each["note"] != peers_absent}
+
+
+def test_what_a_second_save_writes_is_measured(tmp_path: Path) -> None:
+    figures = quick_rows(tmp_path, "S9")["S9"]
+    measured = targets_measured(figures)
+    assert len(measured) == 6
+    assert all(measured.values())
+
+
+@pytest.mark.slow
+def test_the_rows_of_large_states_run_without_peers(tmp_path: Path) -> None:
+    rows = quick_rows(tmp_path, "S1,S2,S3,S4,S5,S6,S8,S10,S11,S13")
+    for key, figures in rows.items():
+        measured = targets_measured(figures)
+        lacking = {name for name, there in measured.items() if not there}
+        beside_a_step = {
+            name for name in lacking if "PyTorch" in name
+        }  # says itself that it is not there
+        assert measured, key
+        assert lacking == beside_a_step, key
 
 
 def test_a_figure_counts_by_its_median() -> None:
@@ -145,6 +191,52 @@ class NoOrphans:
 def stage_at(place: Path) -> Stage:
     absent_peer = peers.Peer("ray", why_not="not installed: no wheel")
     return Stage(place, {"ray": absent_peer}, True, False, lambda _: None, NoOrphans())
+
+
+def test_what_two_rows_need_is_measured_once(tmp_path: Path) -> None:
+    stage, numbers = stage_at(tmp_path), iter([1, 2])
+    assert [stage.once("a", lambda: next(numbers)) for _ in range(2)] == [1, 1]
+    assert stage.once("b", lambda: 7) == 7
+
+
+def test_a_debut_is_the_first_turn_of_a_fresh_process(tmp_path: Path) -> None:
+    stage = stage_at(tmp_path)
+    cast = {
+        "copy": Play("limits", "copy", {"layers": 1}),
+        "ray": Play("ray_peer", "chain", {}, peer="ray"),
+    }
+    measured, missing = stage.debuts(cast, 2)
+    assert len(measured["copy"]) == 2
+    assert missing == {"ray": "not installed: no wheel"}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_columns_show_who_is_missing_and_compare_the_others() -> None:
+    found = Columns({"we": [[2.0, 9.0], [4.0, 9.0]], "limit: x": [[1.0], [4.0]]}, {"peer": "none"})
+    assert found.figure("we", "ms", 1).values == (9000.0, 9000.0)
+    assert found.figure("we", "MiB").values == (2.0 / 2**20, 4.0 / 2**20)
+    there, gone = found.ratios("we", {"limit: x": 1.0, "peer": None})
+    assert (there.name, there.values, there.verdict) == ("we ÷ limit", (2.0, 1.0), MISSED)
+    assert (gone.values, gone.note) == ((), "none")
+
+
+def test_a_state_that_was_not_restored_is_found_out() -> None:
+    live = big.blank(2)
+    with pytest.raises(AssertionError, match=r"0\.in was not restored"):
+        big.prove_equal(live, 2)
+    for name, weights in big.state(2, version=3).items():
+        live[name][...] = weights
+    big.prove_equal(live, 2, version=3)
+    with pytest.raises(AssertionError):
+        big.prove_equal(live, 2, version=4)
+
+
+def test_the_most_memory_is_that_of_the_block_and_not_of_before() -> None:
+    held = bytearray(64 << 20)
+    peak = big.Peak()
+    more = bytearray(b"x" * (32 << 20))
+    assert 32 << 20 <= peak.more() < len(held)
+    del more
 
 
 def test_performers_take_turns_and_the_first_round_does_not_count(tmp_path: Path) -> None:
