@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests import counting
 
 # A shell starts a background job with Ctrl-C ignored, and so would be all programs that tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -35,3 +36,26 @@ def azurite() -> Iterator[Any]:
         pytest.skip("needs Azurite: `make objects` installs it, where there is npm")
     with servers.azurite() as server:
         yield server
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    counting.begin(item)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    counting.end(item)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    counting.take(report)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the sweeps of `make crash`, or the samples of them, did."""
+    lines = [*counting.table()]
+    if lines:
+        terminalreporter.section("reliability")
+        for line in lines:
+            terminalreporter.write_line(line)
