@@ -89,6 +89,7 @@ class Disk:
         if self._mounted:
             _unmount(self.root)
             self._mounted = False
+            _wait_until_let_go(self._image)
 
 
 @contextlib.contextmanager
@@ -128,6 +129,25 @@ def _unmount(place: Path) -> None:
                 _run("umount", "--lazy", str(place))
                 raise
             time.sleep(0.01)
+
+
+def _wait_until_let_go(image: Path) -> None:
+    """Wait until no loop device has `image`; the kernel detaches it some time after the unmounting.
+
+    A `mount` that finds one which still has it takes that one. Between the two another process may
+    get the device for its own disk: then both would have that one, and its power failures.
+    """
+    end = time.monotonic() + 30
+    while any(_backing(device) == str(image) for device in Path("/sys/block").glob("loop*")):
+        assert time.monotonic() < end, f"a loop device holds on to {image}"
+        time.sleep(0.002)
+
+
+def _backing(device: Path) -> str:
+    try:
+        return (device / "loop/backing_file").read_text(encoding="utf-8").rstrip("\n")
+    except OSError:  # it has none
+        return ""
 
 
 def _run(*command: str) -> None:
