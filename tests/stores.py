@@ -17,7 +17,7 @@ KINDS = [
     "local",
     "memory",
     pytest.param("s3", marks=pytest.mark.objects),
-    pytest.param("azure", marks=pytest.mark.objects),
+    pytest.param("azure", marks=[pytest.mark.objects, pytest.mark.azure, pytest.mark.slow]),
 ]
 
 

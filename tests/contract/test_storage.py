@@ -36,6 +36,14 @@ class TestBucket(StorageContract):
         assert not storage.trusted
 
 
+@pytest.mark.azure
+@pytest.mark.slow
+class TestAzure(TestBucket):
+    @pytest.fixture
+    def storage(self, request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+        return stores.fresh("azure", request, tmp_path)
+
+
 class TestWrapper(StorageContract):
     """One that does nothing changes nothing."""
 

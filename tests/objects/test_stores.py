@@ -51,6 +51,7 @@ def test_a_home_in_a_bucket_is_made_once_and_found_again() -> None:
     compose.prove_exclusive(found)
 
 
+@pytest.mark.azure
 def test_azurite_is_a_home(azurite: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", azurite.endpoint)
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", servers.ACCOUNT)

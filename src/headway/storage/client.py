@@ -11,6 +11,7 @@ that says that it is about the key: a missing bucket and a proxy answer 404 as w
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -20,6 +21,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, S3Store
 
+from headway.model.errors import InputError
 from headway.storage.bucket import Found, Kind, Listed, Refusal
 
 Store = S3Store | GCSStore | AzureStore
@@ -82,7 +84,9 @@ class ObstoreBucket:
             found = obstore.list_with_delimiter(self._store, prefix or None)
         except (BaseError, OSError) as error:
             raise refusal_of(error) from None
-        return Listed([*found["common_prefixes"]], [item["path"] for item in found["objects"]])
+        # A store that has directories may list an empty one as an object below itself.
+        objects = [item["path"] for item in found["objects"] if item["path"] != prefix]
+        return Listed([*found["common_prefixes"]], objects)
 
     def all_below(self, prefix: str) -> list[tuple[str, int]]:
         """See `Bucket.all_below`."""
@@ -161,6 +165,9 @@ def open_bucket(scheme: str, bucket: str, prefix: str, *, timeout: float) -> Obs
         bucket: its name; a container's on Azure.
         prefix: below which the home is; "" for the bucket itself.
         timeout: seconds that one request may take, from its connection to the last byte of the answer.
+
+    Raises:
+        InputError: a profile is named, and cannot be used.
     """
     retries: Any = {"max_retries": 0, "retry_timeout": timedelta(seconds=timeout)}
     client: Any = {
@@ -174,8 +181,29 @@ def open_bucket(scheme: str, bucket: str, prefix: str, *, timeout: float) -> Obs
         "retry_config": retries,
     }
     if scheme == "s3":
+        if os.environ.get("AWS_PROFILE") and not os.environ.get("AWS_ACCESS_KEY_ID"):
+            options["credential_provider"] = _profile(os.environ["AWS_PROFILE"])
         plain = S3Store(bucket, disable_bulk_delete=True, **options)
         return ObstoreBucket(S3Store(bucket, **options), plain)
     if scheme == "gs":
         return ObstoreBucket(GCSStore(bucket, **options))
     return ObstoreBucket(AzureStore(bucket, **options))
+
+
+def _profile(name: str) -> Any:
+    """The credentials of a profile. Reading its files, logging in, taking roles: `boto3` knows how."""
+    try:
+        from boto3 import Session
+        from obstore.auth.boto3 import Boto3CredentialProvider
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"AWS_PROFILE names {name!r}, and reading profiles needs the package {error.name}: "
+            "pip install boto3, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+        ) from error
+    try:
+        return Boto3CredentialProvider(Session(profile_name=name))
+    except Exception as error:  # boto3 has a class of its own for each reason
+        raise InputError(
+            f"the profile that AWS_PROFILE names, {name!r}, cannot be used: {error}. Look at it with "
+            "`aws configure list`."
+        ) from error

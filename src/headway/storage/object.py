@@ -6,7 +6,7 @@ What grows, a log or a pack, is one object of its own name and more below `<key>
     <key>                        head of a log and its room; the first part of a pack
     <key>.parts/<offset>         one append of a log; a further part of a pack
 
-`docs/design/ordering.md`, "On an object store", has the order (O1 to O8) and the argument.
+`docs/design/ordering.md`, "On an object store", has the order (O1 to O7) and the argument.
 
 O1  Every object is created under a condition, and none is written over. So a request that is repeated,
     or that arrives late, finds its own bytes there, or changes nothing.
@@ -191,7 +191,7 @@ class ObjectStorage:
         return self._get(_checked(key), 0, 1, key) is not None
 
     def delete(self, prefix: str) -> None:
-        """Remove what has this name, then what is below it, in the order of the keys: of a run, its
+        """Remove what has this name, then what is below it, in the order of the keys (O7): of a run, its
         journal first, and of a log, its oldest part, so that half a deletion is never taken for an
         older state."""
         doing = f"delete {_checked(prefix)}"
@@ -200,9 +200,9 @@ class ObjectStorage:
         # Some stores (SeaweedFS, Azure with a hierarchical namespace) do have directories, and list them
         # when they are empty: their names go last, the deepest first. Elsewhere that removes nothing.
         above = {parent for path in paths for parent in _between(path, prefix)}
+        if paths:
+            above.add(prefix)
         paths = [prefix, *sorted(paths), *sorted(above, reverse=True)]
-        if above:
-            paths.append(prefix)
         for start in range(0, len(paths), MOST_DELETED):
             self._insist(doing, partial(self._bucket.delete, paths[start : start + MOST_DELETED]))
 
