@@ -16,66 +16,13 @@ from tests.drawing import drawn
 from headway.ledger.read import read_ledger
 from headway.ledger.write import Ledger
 from headway.model.errors import CheckpointFenced, StorageUnavailable
-from headway.ports import LogWriter
+from headway.testing.faults import Planned
 from headway.testing.memory import MemoryStorage
 
 KEY = "runs/r/ledger"
 
 
-class Flaky(MemoryStorage):
-    """The next calls fail as `plan` says: "before" or "after" their effect, or not at all."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.plan: list[str] = []
-        self.struck = 0
-
-    def turn(self) -> str:
-        return self.plan.pop() if self.plan else ""
-
-    def fail(self) -> None:
-        self.struck += 1
-        raise StorageUnavailable("planned")
-
-    def create_log(self, key: str, head: bytes, room: int) -> LogWriter:
-        turn = self.turn()
-        if turn == "before":
-            self.fail()
-        log = super().create_log(key, head, room)
-        if turn == "after":
-            self.fail()
-        return _FlakyLog(self, log)
-
-    def has(self, key: str) -> bool:
-        if self.turn():
-            self.fail()
-        return super().has(key)
-
-    def read_range(self, key: str, offset: int, length: int) -> bytes:
-        if self.turn():
-            self.fail()
-        return super().read_range(key, offset, length)
-
-
-class _FlakyLog:
-    def __init__(self, storage: Flaky, log: LogWriter) -> None:
-        self._storage = storage
-        self._log = log
-
-    @property
-    def room(self) -> int:
-        return self._log.room
-
-    def append(self, data: bytes) -> None:
-        turn = self._storage.turn()
-        if turn == "before":
-            self._storage.fail()
-        self._log.append(data)
-        if turn == "after":
-            self._storage.fail()
-
-    def close(self) -> None:
-        self._log.close()
+FAILING = {"create_log", "has", "read_range", "append"}
 
 
 @dataclass
@@ -94,7 +41,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.storage = Flaky()
+        self.home = MemoryStorage()
+        self.storage = Planned(self.home, only=FAILING)
         self.writers: list[Writer] = []
         self.acked: list[bytes] = []
         self.gone: set[bytes] = set()  # failed, and its writer went on
@@ -173,7 +121,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_was_acknowledged_is_there(self) -> None:
-        chain = read_ledger(self.storage, KEY)
+        chain = read_ledger(self.home, KEY)
         assert all(damage.tail for damage in chain.damage)
         found = [record.payload for record in chain.records]
         assert len(set(found)) == len(found)

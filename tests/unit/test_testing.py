@@ -133,14 +133,17 @@ def test_failures_by_chance_come_again_from_the_same_seed() -> None:
 def test_a_torn_write_is_there_in_part() -> None:
     inner = MemoryStorage()
     storage = Tear(inner, None, share=0.5)
-    log, pack = storage.create_log("l", b"", 8), storage.create_pack("p")
+    log, pack = storage.create_log("l", b"head", 2000), storage.create_pack("p")
     pack.write(b"whole")
-    for write in (log.append, pack.write):
-        storage.arm()
-        with pytest.raises(StorageUnavailable, match="torn after 4 of 8"):
-            write(b"12345678")
-    assert inner.read("l") == b"1234\0\0\0\0"
-    assert inner.read("p") == b"whole1234"
+    data = b"x" * 1500
+    storage.arm()
+    with pytest.raises(StorageUnavailable, match="torn after 750 of 1500"):
+        pack.write(data)
+    storage.arm()
+    with pytest.raises(StorageUnavailable, match="torn after 508 of 1500"):  # a whole sector
+        log.append(data)
+    assert inner.read("l") == b"head" + data[:508] + bytes(2000 - 508)
+    assert inner.read("p") == b"whole" + data[:750]
     assert storage.struck == 2
 
 
@@ -203,7 +206,7 @@ def test_of_many_threads_one_is_struck() -> None:
 def test_calls_go_as_planned() -> None:
     inner = MemoryStorage()
     storage = Planned(inner, only={"create", "append", "read"})
-    log = storage.create_log("l", b"", 8)
+    log = storage.create_log("l", b"", 1024)
     storage.plan = ["", "before", "after", "torn", "torn"]
     storage.create("a", b"")
     for key in ("b", "c"):
@@ -212,9 +215,9 @@ def test_calls_go_as_planned() -> None:
     with pytest.raises(StorageUnavailable):
         storage.read("a")
     with pytest.raises(StorageUnavailable):
-        log.append(b"1234")
+        log.append(b"x" * 1024)
     assert inner.list("") == ["a", "c", "l"]
-    assert inner.read("l") == b"12" + bytes(6)
+    assert inner.read("l") == b"x" * 512 + bytes(512)
     storage.read("a")
     assert storage.struck == 4
 

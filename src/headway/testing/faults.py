@@ -237,7 +237,7 @@ class Tear(Nth):
     Args:
         inner: the storage.
         at: which write, from 1; None: none until `arm`.
-        share: of the bytes that are written, from 0 to 1.
+        share: of the bytes that are written, from 0 to 1; of a log's, in whole sectors of 512 bytes.
         only: "append", "write" (a pack's), or both.
         error: see `Fail`.
 
@@ -262,8 +262,7 @@ class Tear(Nth):
         """See `Wrapper.around`."""
         if call.partly is None or not self.due(call):
             return act()
-        written = int(call.size * self._share)
-        call.partly(written)
+        written = call.partly(int(call.size * self._share))
         raise failure(call, self._error, f"torn after {written} of {call.size} bytes")
 
 

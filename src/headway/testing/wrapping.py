@@ -19,6 +19,7 @@ WRITES = frozenset(
 """Calls that change what is stored; `append` is a log's, `write` and `commit` are a pack's."""
 CALLS = READS | WRITES
 """All calls that can fail."""
+SECTOR = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +30,15 @@ class Call:
         name: of the method, one of `CALLS`.
         key: what it is about; "" where a call has none.
         size: bytes that it was given to write, or memory to fill.
-        partly: writes only so many of the bytes of an append or a pack's write; None for other calls.
+        partly: writes only so many of the bytes of an append or a pack's write, and says how many it
+            were; None for other calls. Of an append it writes whole sectors: a disk has each sector
+            of 512 bytes as it was or as it is to be, and logs rest on that (`docs/design/format.md`).
     """
 
     name: str
     key: str
     size: int = 0
-    partly: Callable[[int], object] | None = field(default=None, compare=False, repr=False)
+    partly: Callable[[int], int] | None = field(default=None, compare=False, repr=False)
 
 
 class Wrapper:
@@ -123,7 +126,8 @@ class Wrapper:
             return made[0]
 
         try:
-            return _Log(self, key, self.around(Call("create_log", key, len(head)), act))
+            log = self.around(Call("create_log", key, len(head)), act)
+            return _Log(self, key, log, len(head))
         except BaseException:
             for log in made:  # it stands, and nobody was given it
                 log.close()
@@ -147,21 +151,26 @@ class Wrapper:
 
 
 class _Log:
-    def __init__(self, wrapper: Wrapper, key: str, inner: LogWriter) -> None:
+    def __init__(self, wrapper: Wrapper, key: str, inner: LogWriter, position: int) -> None:
         self._wrapper = wrapper
         self._key = key
         self._inner = inner
+        self._position = position
 
     @property
     def room(self) -> int:
         return self._inner.room
 
     def append(self, data: bytes) -> None:
-        def partly(size: int) -> None:
-            self._inner.append(data[:size])
+        def partly(size: int) -> int:
+            end = (self._position + size) // SECTOR * SECTOR
+            whole = max(0, end - self._position)
+            self._inner.append(data[:whole])
+            return whole
 
         call = Call("append", self._key, len(data), partly)
         self._wrapper.around(call, lambda: self._inner.append(data))
+        self._position += len(data)
 
     def close(self) -> None:
         self._wrapper.let_go(Call("close", self._key), self._inner.close)
@@ -177,7 +186,8 @@ class _Pack:
         view = memoryview(data).cast("B")
 
         def partly(size: int) -> int:
-            return self._inner.write(view[:size])
+            self._inner.write(view[:size])
+            return size
 
         call = Call("write", self._key, len(view), partly)
         return self._wrapper.around(call, lambda: self._inner.write(data))
