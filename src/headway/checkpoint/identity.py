@@ -3,7 +3,7 @@
 xxh3-128 finds every accident at the speed of memory, and no forger: other bytes of the same hash can be
 made at will. So with a key a chunk is named by its BLAKE3, 32 bytes, in a record that is signed, and
 whoever can write to the packs cannot put other content under it. The length tells which it is. What
-that costs is in `docs/design/decisions/0006-signed-records.md`.
+that costs is in `docs/design/decisions/0010-signed-records.md`.
 """
 
 from __future__ import annotations
