@@ -16,6 +16,7 @@ from headway import current_context, task, workflow
 
 @task(retries=1)
 def train(n: int) -> int:
+    print("training")
     cp = current_context().checkpoint
     if not cp.prev_exists():
         cp.save({"n": n, "big": b"x" * 100_000})
