@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hypothesis.strategies as st
@@ -22,8 +22,9 @@ from headway.testing.memory import MemoryStorage
 
 from headway.checkpoint.handle import Checkpoint
 from headway.checkpoint.lineage import lineage_of, read_lineage
-from headway.checkpoint.restore import state_of
-from headway.checkpoint.state import Flattened, rebuild
+from headway.checkpoint.load import state_of
+from headway.checkpoint.rebuild import rebuild
+from headway.checkpoint.state import Flattened
 from headway.engine.values import Values
 from headway.ledger.read import Chain, Record, read_ledger
 from headway.ledger.record import CLAIM_SIZE, Claim, Kind, Seal, encode_frame, ledger_name
@@ -148,8 +149,9 @@ def forged_skeletons() -> Round:
     flat = Flattened(_checkpoint()[2])
     raw = [bytes(part.data) for part in flat.parts]
 
-    def fill(part: int, view: memoryview) -> None:
-        view[:] = raw[part]
+    def fill(parts: Sequence[tuple[int, memoryview]]) -> None:
+        for part, view in parts:
+            view[:] = raw[part]
 
     def play(rng: random.Random) -> str:
         try:
@@ -301,8 +303,9 @@ TREES = st.recursive(LEAVES, _trees, max_leaves=12)
 @settings(max_examples=400)
 @given(TREES)
 def test_any_tree_is_a_state_or_a_typed_error(tree: Any) -> None:
-    def fill(part: int, view: memoryview) -> None:
-        view[:] = bytes(len(view))
+    def fill(parts: Sequence[tuple[int, memoryview]]) -> None:
+        for _, view in parts:
+            view[:] = bytes(len(view))
 
     try:
         rebuild(msgspec.msgpack.encode(tree), [8, 0, 64], fill)

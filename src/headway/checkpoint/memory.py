@@ -12,7 +12,7 @@ from typing import Any
 
 from headway.storage.posix import address, copy
 
-__all__ = ["HUGE", "Block", "address", "copy", "equal"]
+__all__ = ["HUGE", "Block", "address", "copy", "equal", "huge"]
 
 HUGE = 2 << 20
 """Bytes of a huge page."""
@@ -33,6 +33,16 @@ _POPULATE_WRITE = 23  # Linux 5.14
 def equal(one: int, other: int, length: int) -> bool:
     """Whether `length` bytes at two addresses are the same."""
     return bool(_memcmp(one, other, length) == 0)
+
+
+def huge(view: memoryview) -> memoryview:
+    """Have fresh memory put behind a large view in huge pages, where the system has them: each of its
+    pages costs as much as copying a few of them."""
+    start = -(-address(view) // HUGE) * HUGE
+    end = (address(view) + view.nbytes) // HUGE * HUGE
+    if end > start:
+        _madvise(start, end - start, _HUGEPAGE)
+    return view
 
 
 class Block:

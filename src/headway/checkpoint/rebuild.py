@@ -8,12 +8,14 @@ read; and all of it can be read at once.
 from __future__ import annotations
 
 import collections
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from headway.checkpoint import arrays, tensors
+from headway.checkpoint.memory import huge
 from headway.model.errors import CheckpointCorrupt
 
 Fill = Callable[[Sequence[tuple[int, memoryview]]], None]
@@ -69,7 +71,7 @@ class Stored:
         else:
             self._held = arrays.empty(self.header, self.size)
             found = arrays.memory(self._held)
-        return found if self.size else None
+        return huge(found) if self.size else None
 
     def value(self) -> Any:
         """What it is, once that memory is filled."""
@@ -95,17 +97,18 @@ def plan(skeleton: bytes, sizes: Sequence[int]) -> Any:
     Raises:
         CheckpointCorrupt: skeleton and parts do not belong together.
     """
-    try:
+    with _readable():
         return _Planning(sizes).value(msgspec.msgpack.decode(skeleton))
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise CheckpointCorrupt(f"the record of a state cannot be read: {error!r}") from error
 
 
 def rebuild(skeleton: bytes, sizes: Sequence[int], fill: Fill) -> Any:
     """The state; arguments and errors as for `plan`, and those of `fill`."""
     tree = plan(skeleton, sizes)
-    fill(memory_of(stored_in(tree)))
-    return finished(tree)
+    with _readable():
+        parts = memory_of(stored_in(tree))
+    fill(parts)
+    with _readable():
+        return finished(tree)
 
 
 def memory_of(leaves: Iterator[Stored]) -> list[tuple[int, memoryview]]:
@@ -139,7 +142,7 @@ def finished(tree: Any) -> Any:
     elif isinstance(tree, dict):
         items = [(finished(key), finished(value)) for key, value in tree.items()]
         tree.clear()
-        _update(tree, items)
+        tree.update(items)
     return tree
 
 
@@ -151,7 +154,8 @@ def with_keys(tree: Any, fill: Callable[[list[Stored]], None]) -> None:
     for keyed in found:
         items = [(finished(key), value) for key, value in keyed.items()]
         keyed.clear()
-        _update(keyed, items)
+        with _readable():
+            keyed.update(items)
 
 
 def _dicts_with_stored_keys(tree: Any) -> Iterator[dict[Any, Any]]:
@@ -165,10 +169,12 @@ def _dicts_with_stored_keys(tree: Any) -> Iterator[dict[Any, Any]]:
             yield from _dicts_with_stored_keys(value)
 
 
-def _update(tree: dict[Any, Any], items: list[tuple[Any, Any]]) -> None:
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """What goes wrong here has one cause: no save has made this record."""
     try:
-        tree.update(items)
-    except TypeError as error:  # an array as a key
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointCorrupt(f"the record of a state cannot be read: {error!r}") from error
 
 
