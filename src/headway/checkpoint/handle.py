@@ -15,6 +15,7 @@ from headway.checkpoint.background import SaveHandle, ended
 from headway.checkpoint.directory import to_directory
 from headway.checkpoint.lineage import history_of
 from headway.checkpoint.load import load_into, state_of
+from headway.checkpoint.pickled import Pickles
 from headway.checkpoint.restore import content
 from headway.checkpoint.retain import rule_of
 from headway.checkpoint.save import INLINE, Content, known_chunks
@@ -154,6 +155,7 @@ class Checkpoint:
         source: str | os.PathLike[str] | BinaryReader | Mapping[str, Any],
         *,
         wait: bool = True,
+        pickle: bool = False,
     ) -> SaveHandle:
         """Save a file, a directory, what a binary reader gives, or typed state; on return it is durable.
 
@@ -167,6 +169,9 @@ class Checkpoint:
             wait: False returns once a mapping's state is copied, and the rest goes on in the
                 background: what is changed in it from then on is not in the checkpoint. It waits for
                 the save before, if that is still in flight. Files and readers are always waited for.
+            pickle: what in a mapping is not data is pickled, each value for itself, instead of refused.
+                `load` then runs code that the home names: so it works only where nobody else can write,
+                or with a key (`HEADWAY_KEY`).
 
         Returns:
             A handle, which says when the checkpoint is durable.
@@ -174,6 +179,7 @@ class Checkpoint:
         Raises:
             InputError: there is no such path, or it holds links, sockets or devices, or a file
                 changed while it was read; or the mapping holds something that is not data.
+            UntrustedState: something needs pickle, and others can write to the home.
             CheckpointFenced, StorageError: as for `write`; with `wait=False` also what an earlier
                 save in the background failed with, when nobody has been told yet.
             MemoryError: there is none for a copy of the state.
@@ -181,7 +187,12 @@ class Checkpoint:
         if isinstance(source, Mapping):
             self._usable()
             metric = self._turn.metric(source)
-            return self._states.save(Flattened(source), wait=wait, metric=metric)
+            pickles = Pickles(self._storage) if pickle else None
+            return self._states.save(Flattened(source, pickles), wait=wait, metric=metric)
+        if pickle:
+            raise InputError(
+                "save(…, pickle=True) is for a mapping; files and bytes need no pickle"
+            )
         self._turn.metric(None)
         if isinstance(source, str | os.PathLike):
             path = Path(source)
@@ -219,6 +230,7 @@ class Checkpoint:
             The state (`into`, when it was given), or None when there is no checkpoint.
 
         Raises:
+            UntrustedState: it was saved with `pickle=True`, and others can write to the home.
             CheckpointError: the checkpoint holds bytes or files: use `read` or `restore`.
             InputError: `into` has other keys, shapes or dtypes; nothing of it was changed.
             CheckpointCorrupt, StorageError: as for `read`. The message, or a note to it, says when

@@ -7,6 +7,7 @@ from typing import Any
 
 from headway.checkpoint.fill import Filler, Target, sized
 from headway.checkpoint.inplace import Move
+from headway.checkpoint.pickled import Pickles
 from headway.checkpoint.rebuild import plan, rebuild
 from headway.checkpoint.turn import Turn
 from headway.model.errors import CheckpointCorrupt, CheckpointError, InputError
@@ -31,6 +32,7 @@ def state_of(storage: Storage, packs: str, manifest: Manifest) -> Any:
         _skeleton(manifest),
         sized(manifest),
         lambda parts: filler.fill([Target(part, memory) for part, memory in parts]),
+        Pickles(storage),
     )
 
 
@@ -50,7 +52,7 @@ def load_into(turn: Turn, live: Mapping[str, Any]) -> bool:
     def load(manifest: Manifest) -> bool:
         nonlocal begun
         filler = Filler(turn.storage, turn.packs, manifest)
-        planned = plan(_skeleton(manifest), sized(manifest))
+        planned = plan(_skeleton(manifest), sized(manifest), Pickles(turn.storage))
         try:
             move = Move(live, planned, filler.fill)
         except InputError as error:

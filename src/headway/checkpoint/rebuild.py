@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -16,12 +17,16 @@ import msgspec
 
 from headway.checkpoint import arrays, tensors
 from headway.checkpoint.memory import huge
-from headway.model.errors import CheckpointCorrupt
+from headway.checkpoint.pickled import Pickles
+from headway.ledger import available
+from headway.model.errors import CheckpointCorrupt, CheckpointError, HeadwayError
 
 Fill = Callable[[Sequence[tuple[int, memoryview]]], None]
 """Writes the bytes of parts into the memory that it is given with each."""
 
-_BUFFERS = {"bytes", "buffer"}
+_BUFFERS = {"bytes", "buffer", "pickle"}
+_HEX = re.compile(r"-?0x[0-9a-f]+")
+_SWELLS = 100  # bytes of memory that one of a skeleton can become: an empty dict is one byte there
 
 
 class Stored:
@@ -33,7 +38,14 @@ class Stored:
         size: how many.
     """
 
-    def __init__(self, header: dict[str, Any], size: int, shared: dict[int, Any]) -> None:
+    def __init__(
+        self,
+        header: dict[str, Any],
+        size: int,
+        shared: dict[int, Any],
+        pickles: Pickles | None = None,
+    ) -> None:
+        self._pickles = pickles
         self.header = header
         self.part: int = header["part"]
         self.size = size
@@ -43,7 +55,7 @@ class Stored:
 
     @property
     def kind(self) -> str:
-        """bytes, buffer, array, scalar or tensor."""
+        """bytes, buffer, pickle, array, scalar or tensor."""
         return str(self.header["$"])
 
     def _form(self) -> tuple[Any, tuple[int, ...]]:
@@ -79,6 +91,9 @@ class Stored:
         match self.kind:
             case "bytes":
                 return bytes(held)
+            case "pickle":
+                assert self._pickles is not None
+                return self._pickles.load(memoryview(held))
             case "tensor":
                 return tensors.view(self.header, held)
             case "scalar":
@@ -87,23 +102,30 @@ class Stored:
                 return held
 
 
-def plan(skeleton: bytes, sizes: Sequence[int]) -> Any:
+def plan(skeleton: bytes, sizes: Sequence[int], pickles: Pickles | None = None) -> Any:
     """The state, with `Stored` leaves.
 
     Args:
         skeleton: from `state.Flattened`.
         sizes: bytes of each part.
+        pickles: loads those that are in it; without it there must be none.
 
     Raises:
         CheckpointCorrupt: skeleton and parts do not belong together.
+        CheckpointError: there is no memory for it.
+        UntrustedState: there are pickles in it, which others can have put there.
     """
+    available.require(len(skeleton) * _SWELLS, "the state of a checkpoint")
     with _readable():
-        return _Planning(sizes).value(msgspec.msgpack.decode(skeleton))
+        return _Planning(sizes, pickles).value(msgspec.msgpack.decode(skeleton))
 
 
-def rebuild(skeleton: bytes, sizes: Sequence[int], fill: Fill) -> Any:
+def rebuild(
+    skeleton: bytes, sizes: Sequence[int], fill: Fill, pickles: Pickles | None = None
+) -> Any:
     """The state; arguments and errors as for `plan`, and those of `fill`."""
-    tree = plan(skeleton, sizes)
+    available.require(sum(sizes), "the state of a checkpoint")
+    tree = plan(skeleton, sizes, pickles)
     with _readable():
         parts = memory_of(stored_in(tree))
     fill(parts)
@@ -174,14 +196,27 @@ def _readable() -> Iterator[None]:
     """What goes wrong here has one cause: no save has made this record."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except HeadwayError:
+        raise
+    except MemoryError as error:
+        raise CheckpointError("there is no memory for the state of a checkpoint") from error
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RuntimeError,
+        OverflowError,
+    ) as error:
         raise CheckpointCorrupt(f"the record of a state cannot be read: {error!r}") from error
 
 
 class _Planning:
-    def __init__(self, sizes: Sequence[int]) -> None:
+    def __init__(self, sizes: Sequence[int], pickles: Pickles | None) -> None:
         self._sizes = sizes
+        self._pickles = pickles
         self._shared: dict[int, Any] = {}
+        self._named: dict[int, bool] = {}
 
     def value(self, plain: Any) -> Any:
         if isinstance(plain, list):
@@ -193,6 +228,8 @@ class _Planning:
             return {key: self.value(value) for key, value in plain.items()}
         match tag:
             case "int":
+                if _HEX.fullmatch(plain["hex"]) is None:
+                    raise CheckpointCorrupt("a state holds a number that is none")
                 return int(plain["hex"], 16)
             case "tuple":
                 return tuple(self.value(item) for item in plain["items"])
@@ -200,15 +237,24 @@ class _Planning:
                 items = [(self.value(key), self.value(value)) for key, value in plain["items"]]
                 return dict(items) if tag == "dict" else _ordered(items, self.value(plain["notes"]))
             case "bytes" | "buffer" | "tensor" | "array" | "scalar":
-                return Stored(plain, self._size(plain["part"]), self._shared)
+                shared = tag == "tensor" and "stride" in plain
+                return Stored(plain, self._size(plain["part"], shared=shared), self._shared)
+            case "pickle" if self._pickles is not None:
+                self._pickles.allow("the state has values in it that were saved with pickle=True")
+                size = self._size(plain["part"], shared=False)
+                return Stored(plain, size, self._shared, self._pickles)
             case _:
                 raise CheckpointCorrupt(
                     f"a state holds a {tag!r}, which this headway does not know"
                 )
 
-    def _size(self, part: Any) -> int:
+    def _size(self, part: Any, *, shared: bool) -> int:
         if type(part) is not int or not 0 <= part < len(self._sizes):
             raise CheckpointCorrupt("a state names a part that its checkpoint does not have")
+        # Several tensors look into one storage. Else a few bytes of a record could ask for any memory.
+        if part in self._named and not (shared and self._named[part]):
+            raise CheckpointCorrupt("a state names a part twice")
+        self._named[part] = shared
         return self._sizes[part]
 
 

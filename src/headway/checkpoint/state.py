@@ -2,7 +2,7 @@
 
 `flatten` takes a mapping apart into a *skeleton* (msgpack) and *parts* (contiguous bytes with a path).
 `rebuild` puts it together again. There is no fallback codec: what is none of the kinds below is refused
-by its path, so that nothing which is loaded can run code.
+by its path, so that nothing which is loaded can run code; unless who saves asks for pickles of it.
 
     None, bool, int of any size, float, str, bytes, list, tuple; dict and OrderedDict with keys of
     these kinds; NumPy arrays and scalars; PyTorch tensors and parameters of any dtype, those that share
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import array
 import collections
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +23,7 @@ from typing import Any
 import msgspec
 
 from headway.checkpoint import arrays, tensors
+from headway.checkpoint.pickled import Pickles
 from headway.model.errors import InputError
 
 _ATOMS = {type(None), bool, float, str}
@@ -31,11 +31,6 @@ _DICTS = {dict, collections.OrderedDict}
 _BUFFERS = {bytearray, memoryview, array.array}
 _INT64 = range(-(1 << 63), 1 << 64)
 _INLINE = 64  # bytes that stay in the skeleton
-_HEX = re.compile(r"-?0x[0-9a-f]+")
-_SWELLS = (
-    100  # bytes of memory that a byte of a skeleton can become: an empty dict is one byte there
-)
-_UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
 _DEEPEST = 200  # containers in containers; Python's own limit would come as a RecursionError
 
 
@@ -52,11 +47,16 @@ class Part:
 class Flattened:
     """A state taken apart. The parts are views of its live memory: do not change it while they are read.
 
+    Args:
+        state: the mapping.
+        pickles: makes pickles of what is not data; without it that is refused.
+
     Raises:
         InputError: something in the state is not data; the message says where.
     """
 
-    def __init__(self, state: Mapping[str, Any]) -> None:
+    def __init__(self, state: Mapping[str, Any], pickles: Pickles | None = None) -> None:
+        self._pickles = pickles
         self.parts: list[Part] = []
         self._alive: list[Any] = []  # what the parts' memory belongs to
         self._sharing = collections.Counter(
@@ -100,7 +100,13 @@ class Flattened:
         found = arrays.encode(value)
         if found is not None:
             return {**found[0], "part": self._part(path, found[1], value, _width(value))}
+        if self._pickles is not None:
+            return self._pickle(self._pickles, value, path)
         raise InputError(_refusal(value, path))
+
+    def _pickle(self, pickles: Pickles, value: Any, path: str) -> Any:
+        data = pickles.dump(value, shown(path))
+        return {"$": "pickle", "part": self._part(path, memoryview(data), data)}
 
     def _container(self, value: Any, path: str, depth: int) -> Any:
         if isinstance(value, list | tuple):
@@ -125,6 +131,8 @@ class Flattened:
     def _tensor(self, tensor: Any, path: str) -> Any:
         why = tensors.refusal(tensor)
         if why is not None:
+            if self._pickles is not None:
+                return self._pickle(self._pickles, tensor, path)
             raise InputError(f"{shown(path)} {why}")
         key = tensors.storage_key(tensor)
         shared = self._sharing[key] > 1
@@ -175,4 +183,7 @@ def _refusal(value: Any, path: str) -> str:
         cure = "save it as a sorted list"
     else:
         cure = "save the numbers, strings and arrays that it is made of"
-    return f"{shown(path)} is a {kind}, which is not data that can be saved without pickle: {cure}"
+    return (
+        f"{shown(path)} is a {kind}, which is not data that can be saved without pickle: {cure}, or allow "
+        "pickles with save(state, pickle=True)"
+    )
