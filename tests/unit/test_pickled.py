@@ -62,7 +62,7 @@ def test_only_what_is_not_data_is_pickled() -> None:
 def test_live_state_gets_it_in_its_slot() -> None:
     storage = MemoryStorage()
     opened(storage).save(state(), pickle=True)
-    live = {"config": None, "weights": np.zeros(5, dtype=int), "tags": set()}
+    live: dict[str, Any] = {"config": None, "weights": np.zeros(5, dtype=int), "tags": set()}
     weights = live["weights"]
     opened(storage).load(into=live)
     assert live["config"] == Config("a", [1, 2])
