@@ -128,3 +128,12 @@ def test_an_event_of_a_later_release_is_refused() -> None:
     ledger.append(msgspec.msgpack.encode({"type": "run-teleported", "time": 1.0}))
     with pytest.raises(CheckpointCorrupt, match="newer headway wrote it"):
         read_journal(storage, RUN)
+
+
+def test_the_journal_of_another_run_is_refused() -> None:
+    """The name in it leads to places on this machine."""
+    storage = MemoryStorage()
+    Journal.open(storage, RUN).append(msgspec.structs.replace(EVENTS[0], run="../../elsewhere"))
+    for read in (Journal.open, read_journal):
+        with pytest.raises(CheckpointCorrupt, match="is that of another run"):
+            read(storage, RUN)

@@ -15,7 +15,7 @@ from headway.ledger.read import Chain, read_ledger, term_key
 from headway.ledger.record import UNREADABLE
 from headway.ledger.write import Ledger
 from headway.model.errors import CheckpointCorrupt
-from headway.model.events import Event
+from headway.model.events import Event, RunCreated
 from headway.ports import Storage
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -119,4 +119,12 @@ def _decode(chain: Chain, run: str) -> tuple[list[Event], list[str]]:
             f"the journal of run {run} holds an event that this headway does not know ({error}): "
             f"a newer headway wrote it. Update headway (`pip install -U headway`) and try again."
         ) from error
+    for event in events:
+        if (
+            isinstance(event, RunCreated) and event.run != run
+        ):  # its name leads to places on this machine
+            raise CheckpointCorrupt(
+                f"the journal of run {run} is that of another run, {event.run[:40]!r}. Restore runs/{run} "
+                f"from a copy of the home, or give the run up with `headway delete {run}`."
+            )
     return events, [f"the end of the journal was ignored: {d.reason}" for d in chain.damage]
