@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from tests.crash.damaged import PREFIX, Shelf, look, small_ledger
-from headway.testing.memory import MemoryStorage
 
 from headway.checkpoint.handle import Checkpoint
 from headway.checkpoint.lineage import lineage_of, read_lineage
@@ -30,6 +29,7 @@ from headway.ledger.read import Chain, Record, read_ledger
 from headway.ledger.record import CLAIM_SIZE, Claim, Kind, Seal, encode_frame, ledger_name
 from headway.model.errors import HeadwayError
 from headway.model.manifest import Manifest
+from headway.testing.memory import MemoryStorage
 
 NODE = "runs/r/nodes/n"
 SAMPLE = 5_000  # rounds of each kind in the ordinary suite, four kinds

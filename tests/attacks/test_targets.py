@@ -9,13 +9,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from headway.testing.memory import MemoryStorage
 
 from headway.checkpoint import directory
 from headway.checkpoint.handle import Checkpoint
 from headway.ledger.write import Ledger
 from headway.model.errors import CheckpointCorrupt, InputError, StorageError, StorageFull
 from headway.model.manifest import Entry, Manifest
+from headway.testing.memory import MemoryStorage
 
 PREFIX = "runs/r/nodes/n"
 
