@@ -112,7 +112,7 @@ def test_an_append_that_is_interrupted_anywhere_leaves_a_ledger_that_works(
 ) -> None:
     struck = _sweep(Ledger, act)
     print(f"{struck} instructions")
-    assert struck > 10
+    assert struck >= 10
 
 
 def _sweep(ledger_class: Any, act: Callable[[Any], None]) -> int:

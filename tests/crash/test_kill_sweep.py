@@ -164,7 +164,7 @@ def test_a_killed_restore_can_be_done_again(nursery: Nursery, tmp_path: Path) ->
 
     assert restoring() == 0
     where = points(log_of(log), tmp_path)
-    assert {"mkdir", "openat", "write", "rename", "close"} <= {name for name, _ in where}
+    assert {"mkdirat", "openat", "write", "renameat", "close"} <= {name for name, _ in where}
     struck = 0
     for name, n in where:
         if target.exists():

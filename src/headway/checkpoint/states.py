@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 from headway.checkpoint.background import Background, SaveHandle, ended
 from headway.checkpoint.codec import Thrift
-from headway.checkpoint.encode import Encoder, Packs, Pieces, entries_of
+from headway.checkpoint.encode import Encoder
+from headway.checkpoint.packing import Packs, Pieces, entries_of
 from headway.checkpoint.retain import Metric
 from headway.checkpoint.save import INLINE
 from headway.checkpoint.staging import Layout, Staging
