@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from headway.checkpoint.handle import Checkpoint
-from headway.checkpoint.restore import content, state_of
+from headway.checkpoint.load import state_of
+from headway.checkpoint.restore import content
 from headway.model.manifest import Manifest
 from headway.ports import Storage
 from headway.testing.comparing import difference
