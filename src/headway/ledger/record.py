@@ -55,7 +55,7 @@ class Kind(enum.IntEnum):
     SIGNED_DATA = 3
 
 
-_KINDS = frozenset(Kind)
+_KINDS = {int(kind): kind for kind in Kind}
 _SEALS = frozenset({Kind.SEAL, Kind.SIGNED_SEAL})
 _SIGNED = {Kind.SEAL: Kind.SIGNED_SEAL, Kind.DATA: Kind.SIGNED_DATA}
 _PLAIN = {signed: plain for plain, signed in _SIGNED.items()}
@@ -285,7 +285,7 @@ def _scan(data: bytes, claim: Claim) -> Iterator[Frame | Flaw]:
 
 
 def _frame(header: _Header, payload: bytes, pos: int, raw: bytes) -> Frame:
-    kind = Kind(header.kind)
+    kind = _KINDS[header.kind]
     signature = b""
     if kind in _PLAIN:
         kind, signature, payload = _PLAIN[kind], payload[:SIGNATURE], payload[SIGNATURE:]
