@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from headway.checkpoint.cache import name_of, open_cache
 from headway.checkpoint.hands import spread
 from headway.checkpoint.memory import Block
 from headway.checkpoint.restore import checked, corrupt, placed
+from headway.model.errors import CheckpointCorrupt
 from headway.model.manifest import Chunk, Entry, Manifest
 from headway.ports import ALIGN, KeyMissing, Storage
 
@@ -56,6 +58,10 @@ class _Run:
         return self.length >= _SMALL and not self.chunks[0].codec
 
 
+class _Missed(Exception):
+    """It is not in the cache."""
+
+
 class Filler:
     """Fills memory from one checkpoint.
 
@@ -68,6 +74,7 @@ class Filler:
         self._storage = storage
         self._packs = packs
         self._manifest = manifest
+        self._cache = open_cache() if storage.remote else None
         self._spare: list[Block] = []  # lists are safe to pop from and append to in threads
 
     def fill(self, targets: Sequence[Target]) -> None:
@@ -111,20 +118,50 @@ class Filler:
             yield run
 
     def _load(self, runs: list[_Run]) -> None:
+        cache = self._cache
+        if cache is None:
+            self._take(runs, self._read)
+            return
+        name = name_of(chunk.hash for run in runs for chunk in run.chunks)
+
+        def kept(_: _Run, __: int, into: memoryview) -> int:
+            if not cache.get(name, into):
+                raise _Missed
+            return len(into)
+
+        try:
+            self._take(runs, kept)
+        except _Missed:
+            self._take(runs, self._read, lambda data: cache.put(name, data))
+        except CheckpointCorrupt:  # only what is kept here is known to be wrong
+            cache.drop(name)
+            self._take(runs, self._read, lambda data: cache.put(name, data))
+
+    def _take(
+        self,
+        runs: list[_Run],
+        read: Callable[[_Run, int, memoryview], int],
+        keep: Callable[[memoryview], None] | None = None,
+    ) -> None:
+        """Read and verify runs that one read brings; `keep` is shown what was read then."""
         first = runs[0]
         memory = first.target.memory
         if first.alone and memory is not None:
             into = memory[first.start : first.start + first.length]
-            got = self._read(first, first.offset, into)
+            got = read(first, first.offset, into)
             self._check(first, into[:got])
+            if keep is not None:
+                keep(into)
             return
         start = first.offset // ALIGN * ALIGN
         length = max(run.end for run in runs) - start
         block = self._block(length)
-        got = self._read(first, start, block.view[:length])
+        got = read(first, start, block.view[:length])
         for run in runs:
             found = block.view[run.offset - start : min(run.end - start, got)]
             _give(run.target, run.start, memoryview(self._check(run, found)))
+        if keep is not None:
+            keep(block.view[:got])
         self._spare.append(block)
 
     def _read(self, run: _Run, offset: int, into: memoryview) -> int:
