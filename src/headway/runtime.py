@@ -6,7 +6,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from headway import compose
@@ -31,6 +34,8 @@ from headway.model.events import CancelRequested, RunEnded
 from headway.model.outcome import RunStatus
 from headway.model.report import RunReport, RunSummary
 from headway.ports import KeyExists
+
+_AT_ONCE = 8  # runs of a store that are read at once
 
 __all__ = ["Home", "LogFile", "Observer", "call", "cancel", "delete", "find", "logs", "open_home"]
 __all__ += ["result", "resume", "run", "runs", "show"]
@@ -167,20 +172,32 @@ def find(home: Home, text: str | None) -> str:
     return find_run(home.storage, text)
 
 
-def runs(home: Home) -> list[RunSummary]:
-    """All runs, newest first. One whose journal is damaged has the status "damaged"."""
-    found = []
-    for run_id in run_ids(home.storage):
-        try:
-            state, _ = read_run(home.storage, run_id)
-        except InputError:
-            continue  # its driver was killed before anything was recorded, or it was just deleted
-        except CheckpointError as error:
-            found.append(RunSummary(run_id, "", "damaged", 0.0, None, 0, 0, 0, str(error)))
-        else:
-            alive = not state.over and is_taken(home, run_id)
-            found.append(summary_of(state, alive=alive))
-    return found
+def runs(home: Home, limit: int | None = None) -> list[RunSummary]:
+    """All runs, newest first. One whose journal is damaged has the status "damaged".
+
+    Args:
+        home: where the runs are.
+        limit: so many of the newest; others are not read.
+    """
+    found: list[RunSummary] = []
+    ids = iter(run_ids(home.storage))
+    read = partial(_summary, home)
+    if home.place.is_home:
+        return [*islice(filter(None, map(read, ids)), limit)]
+    with ThreadPoolExecutor(_AT_ONCE, "headway-runs") as pool:  # what takes long is the way there
+        while (limit is None or len(found) < limit) and (some := [*islice(ids, _AT_ONCE)]):
+            found += filter(None, pool.map(read, some))
+    return found[:limit]
+
+
+def _summary(home: Home, run_id: str) -> RunSummary | None:
+    try:
+        state, _ = read_run(home.storage, run_id)
+    except InputError:
+        return None  # its driver was killed before anything was recorded, or it was just deleted
+    except CheckpointError as error:
+        return RunSummary(run_id, "", "damaged", 0.0, None, 0, 0, 0, str(error))
+    return summary_of(state, alive=not state.over and is_taken(home, run_id))
 
 
 def show(home: Home, run_id: str) -> RunReport:

@@ -101,7 +101,7 @@ class Runtime(SimpleNamespace):
         self.asked.append(("find", text))
         return RUN if text is None else f"whole-{text}"
 
-    def runs(self, _home: Any) -> list[RunSummary]:
+    def runs(self, _home: Any, limit: int | None = None) -> list[RunSummary]:
         return self.summaries
 
     def show(self, _home: Any, run_id: str) -> RunReport:

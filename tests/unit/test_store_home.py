@@ -212,6 +212,19 @@ def test_every_machine_sees_the_same_run(on: Machine, executor: Inline, flow: An
     ]
 
 
+def test_the_newest_runs_are_read_and_no_others(
+    store: MemoryStorage, on: Machine, executor: Inline, flow: Any
+) -> None:
+    home = on("a")
+    made = [runtime.run(home, flow, {"n": 1}).run for _ in range(10)]
+    store.create("runs/zzzzzz-zzzz/ledger/x", b"of a driver that died at once")
+    assert [summary.run for summary in runtime.runs(home)] == made[::-1]
+    store.calls.clear()
+    assert [summary.run for summary in runtime.runs(home, 3)] == made[:-4:-1]
+    assert not any(made[0] in key for _, key in store.calls)
+    assert len(runtime.runs(home, 99)) == 10
+
+
 def test_a_running_attempts_log_is_read_where_it_is_written(
     store: MemoryStorage, on: Machine, executor: Inline, flow: Any
 ) -> None:
@@ -481,7 +494,12 @@ def test_a_run_whose_driver_elsewhere_went_silent_is_cancelled_here(
     down.create(compose.MARKER, b'{"format":1}\n')
     monkeypatch.setattr(compose, "open_storage", lambda url, create=False: down)
     home = on("a")
-    executor.during = lambda spec: setattr(down, "down", True)
+
+    def fall(spec: AttemptSpec) -> None:
+        until(lambda: bool(down.list(driver_prefix(spec.run))))
+        down.down = True
+
+    executor.during = fall
     with pytest.raises(StorageUnavailable):
         runtime.run(home, flow, {"n": 4})
     down.down = False

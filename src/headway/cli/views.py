@@ -30,7 +30,8 @@ def runs(settings: Settings, limit: int | None) -> int:
     from headway import runtime
 
     home = runtime.open_home(settings.home, create=False)
-    found = sorted(runtime.runs(home), key=lambda r: (r.started, r.run), reverse=True)[:limit]
+    found = runtime.runs(home, limit)
+    found = sorted(found, key=lambda r: (r.started, r.run), reverse=True)[:limit]
     if settings.as_json:
         output.write_json(found)
         return codes.SUCCESS
