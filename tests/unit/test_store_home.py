@@ -34,7 +34,6 @@ from headway.model.errors import (
     CheckpointFenced,
     InputError,
     RunBusy,
-    StorageDenied,
     StorageUnavailable,
     UntrustedState,
 )
@@ -324,8 +323,20 @@ def test_a_place_that_cannot_be_made_is_a_storage_error(
     on: Machine, executor: Inline, flow: Any, tmp_path: Path
 ) -> None:
     (tmp_path / "a").write_text("in the way")
-    with pytest.raises(StorageDenied if os.geteuid() else OSError, match="begin a run in"):
-        runtime.run(on("a"), flow, {"n": 1})
+    home = on("a")
+    home.storage.create(f"runs/{RUN}/x", b"")
+    for ask in (lambda: runtime.run(home, flow, {"n": 1}), lambda: runtime.delete(home, RUN)):
+        with pytest.raises(StorageUnavailable, match="or name another place with XDG_STATE_HOME"):
+            ask()
+
+
+def test_a_user_without_a_home_directory_is_told_what_to_name(
+    store: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    with pytest.raises(InputError, match="export XDG_STATE_HOME="):
+        runtime.open_home(URL)
 
 
 # Who drives

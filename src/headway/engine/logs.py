@@ -161,8 +161,7 @@ class Sender:
             self._over = sorted({*self._over, *self._files()}) if send else []
             self._change.notify()
         self._thread.join(_PATIENCE if send else 0)
-        left = [self._directory / name for name in self._files()]
-        return [path for path in left if path.stat().st_size]
+        return [path for name in self._files() if _has_bytes(path := self._directory / name)]
 
     def _files(self) -> list[str]:
         try:
@@ -233,6 +232,13 @@ def _named(path: Path, fd: int, offset: int, most: int) -> bytes:
     data = os.pread(fd, most, offset)
     ours, there = os.fstat(fd), path.stat()
     return data if (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino) else b""
+
+
+def _has_bytes(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:  # gone at this instant
+        return False
 
 
 def _pieces(storage: Storage, key: str) -> list[tuple[int, str]]:

@@ -15,6 +15,7 @@ import shutil
 from pathlib import Path
 
 from headway.engine.keys import log_key, run_prefix
+from headway.model.errors import InputError
 
 _NAME = "place"
 
@@ -24,6 +25,9 @@ class Place:
 
     Args:
         url: the home's; an absolute path when it is a directory.
+
+    Raises:
+        InputError: the user has no directory for state.
 
     Attributes:
         url: the home's.
@@ -97,5 +101,10 @@ class Place:
 def _state() -> Path:
     """The user's directory for state, by the XDG convention: a relative path there is to be ignored."""
     named = os.environ.get("XDG_STATE_HOME", "")
-    base = Path(named) if os.path.isabs(named) else Path("~/.local/state").expanduser()
-    return base / "headway"
+    base = named if os.path.isabs(named) else os.path.expanduser("~/.local/state")
+    if not os.path.isabs(base):
+        raise InputError(
+            "this user has no home directory, so there is no place for locks and logs. Name one for them: "
+            "export XDG_STATE_HOME=/some/directory"
+        )
+    return Path(base, "headway")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from headway.engine.home import Home
 from headway.engine.lease import seems_alive, wait_for_silence
 from headway.engine.liveness import Lock, is_driven, lock_driver
+from headway.model.errors import StorageError
 from headway.model.ids import new_run_id
 from headway.storage.faults import storage_error
 
@@ -36,6 +37,8 @@ def taken(
     """
     try:
         lock = _lock(home, run)
+    except StorageError:
+        raise
     except OSError as error:
         raise storage_error(error, f"lock run {run}") from error
     with contextlib.closing(lock):
@@ -50,10 +53,10 @@ def fresh(home: Home, now: float) -> tuple[str, Lock]:
     Raises:
         StorageError: the home, or its place on this machine, could not be written.
     """
+    _prepare(home)
     while True:
         run = new_run_id(now)
         try:
-            home.place.prepare()
             return run, lock_driver(home.directory(run), run, new=True)
         except FileExistsError:
             continue  # somebody drew the same id in the same instant
@@ -88,11 +91,23 @@ def identity(home: Home) -> str:
     try:
         return home.place.identity()
     except OSError as error:
-        raise storage_error(error, f"prepare {home.place.root} for {home.url}") from error
+        raise _no_place(home, error) from error
+
+
+def _prepare(home: Home) -> None:
+    try:
+        home.place.prepare()
+    except OSError as error:
+        raise _no_place(home, error) from error
+
+
+def _no_place(home: Home, error: OSError) -> StorageError:
+    place = f"{home.place.root}, or name another place with XDG_STATE_HOME"
+    return storage_error(error, f"make a place for locks and logs of {home.url}", place=place)
 
 
 def _lock(home: Home, run: str) -> Lock:
     if not home.place.is_home:  # there may have been no driver on this machine yet
-        home.place.prepare()
+        _prepare(home)
         home.directory(run).mkdir(parents=True, exist_ok=True)
     return lock_driver(home.directory(run), run)

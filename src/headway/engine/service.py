@@ -74,9 +74,9 @@ class Service:
     def _serve(self) -> None:
         if self._resumed:
             self._try(self._lease.clear)
-        looks = 0
+        looks, between = 0, max(1, round(RENEW_EVERY / LOOK_EVERY))
         while True:
-            if looks * LOOK_EVERY % RENEW_EVERY == 0:
+            if looks % between == 0:
                 self._try(self._lease.show)
             if self._leave.wait(LOOK_EVERY):
                 break
