@@ -110,6 +110,7 @@ def resume(
         InputError: there is no such run, or its code cannot go on with its inputs.
         RunBusy: another process drives it.
         DefinitionError: its program cannot be loaded any more.
+        UntrustedState: its program is kept where others can write, and this machine has not got it.
         CheckpointCorrupt: its journal is damaged.
         StorageError: the home could not be read or written.
     """
@@ -118,6 +119,9 @@ def resume(
     if state.status is RunStatus.SUCCEEDED:
         settle_journal(home.storage, run_id)  # from here on somebody relies on it
         return report_of(state, home.storage, alive=False, notes=notes)
+    here(
+        home, state.program
+    )  # before anybody is shut out for a program that this machine has not got
     means = _means(home, jobs, observer, say, take_over=take_over)
     return _report(home, go_on(home, run_id, means))
 
