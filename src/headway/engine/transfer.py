@@ -30,6 +30,7 @@ from headway.engine.keys import (
 from headway.engine.liveness import has_attempts
 from headway.engine.logs import PIECE as LOG_PIECE
 from headway.engine.logs import LogFile, Logs
+from headway.engine.provenance import refuse_pickles
 from headway.engine.seat import taken
 from headway.engine.state import RunState
 from headway.ledger.read import read_ledger
@@ -90,7 +91,8 @@ def copy_run(
         CheckpointCorrupt: the journal or a value of the source is damaged, or a node has checkpoints and
             none of them is whole.
         StorageError: a home could not be read or written. Copy again, and it goes on.
-        UntrustedState: the source is signed with a key that is not configured here.
+        UntrustedState: the source is signed with a key that is not configured here; or it holds pickles,
+            others can write to it, and the target is this user's own.
     """
     if not is_run_id(target.run):
         raise InputError(f"{target.run!r} cannot be the id of a run")
@@ -113,6 +115,8 @@ def copy_run(
         for name in source.storage.list(nodes_prefix(source.run)):
             nodes[name] = copy_node(source.node(name), target.node(name), progress)
         _logs(source, target, fold(events))
+        # Of what was copied, for nobody else can change that; and before the journal makes it a run.
+        refuse_pickles(source.storage, target.storage, target.run, events)
         _journal(source, target, events)
     return _report(target, nodes, notes)
 
