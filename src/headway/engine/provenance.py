@@ -1,8 +1,8 @@
 """What a copy must not make trustworthy: pickles from a home that others can write to.
 
 In a home of this user's own, pickles are loaded. So a run that is copied there from a home that anybody
-may have written to is looked through, before it is a run. Everything is compared as it would be decoded: the same tree
-can be spelt in several ways.
+may have written to is looked through, before it is a run. Everything is compared as it would be
+decoded: the same tree can be spelt in several ways.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from headway.model.events import Event
 from headway.ports import KeyMissing, Storage
 
 _MARK = msgspec.msgpack.encode("$") + msgspec.msgpack.encode("pickle")
+_BLOB = re.compile(r"[0-9a-f]{64}")
 _POINTER = re.compile(rb"packs/[0-9a-f]{16}")
 _PIECE = 8 << 20
 
@@ -57,12 +58,12 @@ def _trees(home: Storage, run: str, events: Iterable[Event]) -> Iterator[Any]:
             if manifest.skeleton is not None:
                 yield from _decoded(manifest.skeleton)
     prefix = values_prefix(run)
-    for name in home.list(prefix):
+    for name in filter(_BLOB.fullmatch, home.list(prefix)):
         try:
             data = home.read_range(f"{prefix}/{name}", 0, _PIECE + 1)
             if _POINTER.fullmatch(data) is not None:
                 yield from _decoded(_all(home, f"{prefix}/{data.decode()}"))
-        except KeyMissing:  # a directory, or damage that the copy reports
+        except KeyMissing:  # it points to nothing: whoever decodes it will be told
             continue
         yield from _decoded(data)
 
