@@ -24,6 +24,7 @@ FORMAT = 1
 """Version of what this headway writes into a home."""
 
 MARKER = "headway.json"
+_LONGEST_MARKER = 4096  # bytes; whatever is behind that was not written by us
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _BUCKET_URL = re.compile(r"([A-Za-z0-9]+)://([^/?#\s]+)(/[^?#]*)?")
 
@@ -92,7 +93,7 @@ def open_storage(url: str, *, create: bool = False) -> Storage:
 def _check(bare: Storage, create: bool, make: Callable[[], None]) -> None:
     """See that a home is there and that this headway knows its format; `make` it if it is to be made."""
     try:
-        marker = bare.read(MARKER)
+        marker = bare.read_range(MARKER, 0, _LONGEST_MARKER)
     except KeyMissing:
         if not create:
             raise StorageUnavailable(
@@ -100,10 +101,10 @@ def _check(bare: Storage, create: bool, make: Callable[[], None]) -> None:
                 "mounted. `headway run` makes a home; --home or HEADWAY_HOME names another."
             ) from None
         make()
-        marker = bare.read(MARKER)
+        marker = bare.read_range(MARKER, 0, _LONGEST_MARKER)
     try:
         version = msgspec.json.decode(marker, type=_Marker).format
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CheckpointCorrupt(
             f"{bare.url}/{MARKER} is not readable ({error}), so it is not clear what wrote this home. "
             f'If all in it is of this headway, put {{"format": {FORMAT}}} there.'

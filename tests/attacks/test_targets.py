@@ -236,3 +236,24 @@ def test_settling_does_not_follow_a_symlink(tmp_path: Path) -> None:
     with pytest.raises(StorageError):
         LocalStorage(tmp_path / "home").settle("runs/log", 2, b"xx")
     assert (tmp_path / "victim").read_bytes() == b"0123456789"
+
+
+@pytest.mark.parametrize(
+    "marker",
+    [b"", b"\xff\xfe", b"[" * 5000, b'{"format": 1e400}', b'{"format": "x"}', b" " * 5000, b"null"],
+)
+def test_a_homes_marker_is_read_and_not_believed(tmp_path: Path, marker: bytes) -> None:
+    from headway.compose import open_storage
+
+    (tmp_path / "headway.json").write_bytes(marker)
+    with pytest.raises(CheckpointCorrupt, match="is not readable"):
+        open_storage(str(tmp_path))
+
+
+def test_a_marker_of_any_length_is_read_to_its_end_never(tmp_path: Path) -> None:
+    from headway.compose import open_storage
+
+    (tmp_path / "headway.json").write_bytes(b'{"format": 1}')
+    os.truncate(tmp_path / "headway.json", 1 << 42)
+    with pytest.raises(CheckpointCorrupt, match="is not readable"):
+        open_storage(str(tmp_path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import os
 import subprocess
 import sys
@@ -122,3 +123,14 @@ def test_the_documentation_is_found_from_its_index() -> None:
     lonely = [page for page in PAGES if page not in linked and page != ROOT / "README.md"]
     decisions = ROOT / "docs" / "design" / "decisions"
     assert [page for page in lonely if decisions not in page.parents] == []
+
+
+def test_every_variable_that_headway_reads_is_documented() -> None:
+    page = (ROOT / "docs/reference/environment.md").read_text(encoding="utf-8")
+    used = {
+        name
+        for file in (ROOT / "src").rglob("*.py")
+        for name in re.findall(r"HEADWAY_[A-Z]+(?:_[A-Z]+)*", file.read_text(encoding="utf-8"))
+    }
+    assert "HEADWAY_KEY" in used
+    assert not {name for name in used if f"`{name}`" not in page}
