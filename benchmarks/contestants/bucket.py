@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -40,7 +41,7 @@ def saves(place: Path, options: dict[str, Any]) -> Iterator[Round]:
     """Save and restore the state with headway, then put and get as many bytes with obstore alone.
 
     A turn: seconds of headway's save and restore, of obstore's put and get, of a save of 1 KiB (the
-    median of some), of obstore's put of 1 KiB, and the requests that a save of 1 KiB needs.
+    median of some), of obstore's put of 1 KiB, and the requests of a save of 1 KiB, median and mean.
     """
     layers = options["layers"]
     with _server(place) as port, _counting(port) as counter:
@@ -102,14 +103,16 @@ def saves(place: Path, options: dict[str, Any]) -> Iterator[Round]:
                 )
             with _home(counter.port, "counted") as cp:
                 cp.write(small)
-                before = counter.requests
+                counts = [counter.requests]
                 for _ in range(SMALL):
                     cp.write(small)
-                requests = (counter.requests - before) / SMALL
+                    counts.append(counter.requests)
+            each = [after - before for before, after in itertools.pairwise(counts)]
             bare = statistics.median(
                 big.seconds(lambda: obstore.put(alone, "small", small)) for _ in range(SMALL)
             )
-            return [save, load, put, get, commit, bare, requests]
+            requests = [statistics.median(each), statistics.fmean(each)]
+            return [save, load, put, get, commit, bare, *requests]
 
         yield round_
 

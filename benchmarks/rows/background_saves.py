@@ -71,8 +71,8 @@ def measure_first(stage: Stage) -> Row:
     plays = {
         PREPARED: Play("headway_states", "first", {"layers": layers, "prepare": True}),
         COLD: Play("headway_states", "first", {"layers": layers, "prepare": False}, rounds=3),
-        DCP: Play("torch_peer", "first", {"layers": layers, "tool": "DCP"}, "torch", rounds=3),
-        ORBAX: Play("orbax_peer", "first", {"layers": layers}, "orbax-checkpoint", rounds=3),
+        DCP: Play("torch_peer", "first", {"layers": layers, "tool": "DCP"}, "torch", rounds=2),
+        ORBAX: Play("orbax_peer", "first", {"layers": layers}, "orbax-checkpoint", rounds=2),
     }
     found = Columns(*stage.debuts(plays, rounds))
     figures: list[Figure] = []
@@ -89,7 +89,7 @@ def measure_first(stage: Stage) -> Row:
             ),
         ]
     about = (
-        f"A process of its own for each of {rounds} rounds (3 for those without a target). The state "
+        f"A process of its own for each of {rounds} rounds (fewer for those without a target). The state "
         "is that of S1; headway prepares during a first step of a second, then everything changes and is "
         "saved, and again. Later is the median of saves 4 to 6 of headway, 2 to 4 of DCP, and the third "
         "of Orbax."
@@ -99,7 +99,7 @@ def measure_first(stage: Stage) -> Row:
 
 def _turns(stage: Stage) -> tuple[Columns, str]:
     """S1's and S11's, measured once."""
-    rounds, times, layers = stage.some(9, 2), 3, _layers(stage)
+    rounds, times, layers = stage.some(7, 2), 3, _layers(stage)
     options = {"layers": layers, "times": times}
 
     def play() -> Columns:

@@ -24,7 +24,7 @@ ORBAX = "Orbax, save + wait"
 
 def measure_new(stage: Stage) -> Row:
     """headway and the others, each into files that are new."""
-    rounds, layers = stage.some(9, 2), stage.some(LAYERS, 3)
+    rounds, layers = stage.some(7, 2), stage.some(LAYERS, 3)
     options = {"layers": layers}
     cast = {
         HEADWAY: Play("headway_states", "fresh", options),
@@ -49,7 +49,7 @@ def measure_new(stage: Stage) -> Row:
 
 def measure_recycled(stage: Stage) -> Row:
     """headway in the space of its old checkpoints; the others have no such thing."""
-    rounds, layers = stage.some(9, 2), stage.some(LAYERS, 3)
+    rounds, layers = stage.some(7, 2), stage.some(LAYERS, 3)
     size = layers * BYTES_PER_LAYER
     cast = {
         HEADWAY: Play("headway_states", "recycled", {"layers": layers}),

@@ -51,7 +51,7 @@ def measure_warm(stage: Stage) -> Row:
 
 def _turns(stage: Stage) -> tuple[Columns, int]:
     """Both rows', measured once."""
-    rounds, layers = stage.some(9, 2), stage.some(LAYERS, 3)
+    rounds, layers = stage.some(7, 2), stage.some(LAYERS, 3)
     options = {"layers": layers}
 
     def play() -> Columns:

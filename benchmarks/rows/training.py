@@ -16,7 +16,7 @@ DCP = "DCP, async_save"
 
 def measure(stage: Stage) -> Row:
     """Trainings without saves and with, in turn."""
-    rounds, seconds = stage.some(7, 1), stage.some(3, 1)
+    rounds, seconds = stage.some(7, 1), stage.some(2, 1)
     options = {"mib": stage.some(256, 16), "seconds": seconds}
     cast = {
         label: Play("training", "slowed", {**options, "tool": tool}, "torch", own=label == HEADWAY)
