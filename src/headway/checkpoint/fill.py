@@ -19,6 +19,7 @@ from headway.model.manifest import Chunk, Entry, Manifest
 from headway.ports import ALIGN, KeyMissing, Storage
 
 _AT_ONCE = 8 << 20  # bytes that one thread reads at once
+_READERS = 8  # threads; while some verify what they have read, others keep the disk busy
 _SMALL = 512 << 10  # what has fewer is read with its neighbours
 _GAP = 64 << 10  # bytes that nobody needs and that are read rather than read round
 
@@ -88,7 +89,7 @@ class Filler:
         loads: list[list[_Run]] = [[run] for run in runs if run.alone]
         loads += _together([run for run in runs if not run.alone])
         try:
-            spread(self._load, loads)
+            spread(self._load, loads, _READERS)
         finally:
             for block in self._spare:
                 block.close()
