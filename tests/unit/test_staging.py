@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import random
+import sys
 
 import pytest
 
 from headway.checkpoint import staging
 from headway.checkpoint.memory import HUGE, Block, address, equal
-from headway.checkpoint.staging import GRAIN, PIECE, Layout, Staging
+from headway.checkpoint.renew import GRAIN
+from headway.checkpoint.staging import PIECE, Layout, Staging
 from headway.checkpoint.state import Part
 from headway.ports import ALIGN
 
@@ -59,8 +62,14 @@ def test_what_did_not_change_is_not_named() -> None:
     assert copied(again) == memory
 
 
+@pytest.mark.parametrize("numpy", [True, False], ids=["numpy", "without numpy"])
 @pytest.mark.parametrize("seed", range(5))
-def test_all_that_changed_is_named_and_copied(seed: int) -> None:
+def test_all_that_changed_is_named_and_copied(
+    monkeypatch: pytest.MonkeyPatch, seed: int, numpy: bool
+) -> None:
+    importlib.import_module("numpy")
+    if not numpy:
+        monkeypatch.delitem(sys.modules, "numpy")
     dice, memory, room = random.Random(seed), state(), Staging()
     room.capture(parts(memory))
     for _ in range(4):
@@ -105,7 +114,7 @@ def test_a_copy_that_was_interrupted_is_no_basis(monkeypatch: pytest.MonkeyPatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(staging, "_renew", interrupted)
+        patch.setattr(staging, "renew", interrupted)
         with pytest.raises(KeyboardInterrupt):
             room.capture(parts(memory))
     captured = room.capture(parts(memory))

@@ -22,7 +22,8 @@ from headway.checkpoint.hands import spread
 from headway.checkpoint.identity import digest, fits, verify
 from headway.checkpoint.memory import Block, address, copy
 from headway.checkpoint.packing import Packs, Piece, Pieces
-from headway.checkpoint.staging import PIECE, Captured, Layout, Run
+from headway.checkpoint.renew import Run
+from headway.checkpoint.staging import Captured, Layout
 from headway.checkpoint.state import Part
 from headway.model.manifest import Manifest
 from headway.ports import ALIGN, LARGE
@@ -31,7 +32,8 @@ SLOT = 1 << 20
 """Bytes of a part that have a chunk of their own, or fragments."""
 MOST_FRAGMENTS = 64
 """Fragments of a slot, beyond which it is written whole."""
-_WRITERS = 4
+_WRITERS = 8  # they copy and hash as well as write, and a disk wants four writes in flight
+_LOAD = 4 << 20  # bytes of one write
 
 
 @dataclass(slots=True)
@@ -89,7 +91,7 @@ class Encoder:
     def direct(self, parts: Sequence[Part]) -> Pieces:
         """The pieces of each part of live memory, through a few small buffers: the state is not copied
         as a whole."""
-        buffers = [Block(PIECE) for _ in range(_WRITERS)]
+        buffers = [Block(_LOAD) for _ in range(_WRITERS)]
         sources = [address(part.data) for part in parts]
 
         def settle(slots: list[_Slot]) -> list[list[Piece]]:
@@ -272,7 +274,7 @@ def _loads(layout: Layout) -> list[list[tuple[int, int, int, int]]]:
         for start in range(0, size, SLOT):
             length, at = min(SLOT, size - start), place + start
             load = loads[-1]
-            if load and -(-(at + length) // ALIGN) * ALIGN - first > PIECE:
+            if load and -(-(at + length) // ALIGN) * ALIGN - first > _LOAD:
                 loads.append(load := [])
             if not load:
                 first = at // ALIGN * ALIGN

@@ -55,6 +55,7 @@ from headway.ports import LARGEST_LOG, KeyExists, LogWriter, Storage
 FIRST_ROOM = 16 * 1024
 MOST_ROOM = 4 * 1024 * 1024
 _PAGE = 4096
+_RECORDS = 16  # as large as the one that did not fit, that a log has room for
 
 
 class Ledger:
@@ -196,7 +197,7 @@ class Ledger:
             if log is None:
                 log = self._turn_over(size)
             elif frame_size(size) > log.room:
-                self._room = min(MOST_ROOM, self._room * 2)
+                self._room = min(MOST_ROOM, max(2 * self._room, _RECORDS * frame_size(len(body))))
                 log = self._turn_over(size)
             self._put(log, Kind.DATA, body)
 
