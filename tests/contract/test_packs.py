@@ -204,8 +204,10 @@ def test_what_fails_for_one_thread_ends_the_pack_for_all(
         list(pool.map(write, range(200)))
     assert kinds.count(StorageFull) == 1 and set(kinds) == {StorageFull, StorageUnavailable}
     written_by_then = -left[0]
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(StorageUnavailable, match="failed before, or is finished"):
         pack.commit()
+    with pytest.raises(StorageUnavailable, match="failed before, or is finished"):
+        pack.write(b"x")
     assert -left[0] == written_by_then
     pack.abort()
     assert set(os.listdir("/proc/self/fd")) == before

@@ -330,7 +330,7 @@ class Checkpoint:
             began = time.monotonic()
             turn.require_room(turn.likely(size()))
             known = {} if turn.good is None else known_chunks(turn.good)
-            made = Content(self._storage, turn.new_pack, known)
+            made = Content(self._storage, turn.new_pack, known, turn.spare_pack)
             try:
                 made.add(source())
                 entries, packs = made.finish()

@@ -10,15 +10,20 @@ equals: damage that nobody has noticed yet never spreads into a new checkpoint.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 
-from headway.checkpoint.identity import digest
-from headway.checkpoint.source import Item
+from headway.checkpoint.hands import THREADS, spread
+from headway.checkpoint.identity import hasher
+from headway.checkpoint.memory import Block
+from headway.checkpoint.source import PIECE, Item, Whole
 from headway.model.manifest import Chunk, Entry, Manifest
 from headway.ports import PackWriter, Storage
 
 INLINE = 32 * 1024
 """Content of up to this many bytes in all goes into the record itself."""
+
+_AT_ONCE = 8 << 20  # bytes of a large file that one thread has in hand
 
 KnownChunks = dict[tuple[bytes, int], tuple[str, int]]
 """(hash, length) -> (pack, offset) of chunks that are known to be good."""
@@ -40,10 +45,20 @@ class Content:
         storage: where packs go.
         pack_key: makes the key of the pack, when one is needed.
         known: chunks that need not be written again.
+        spare: a pack whose space may be written over, when there is one.
     """
 
-    def __init__(self, storage: Storage, pack_key: Callable[[], str], known: KnownChunks) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        pack_key: Callable[[], str],
+        known: KnownChunks,
+        spare: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self._storage = storage
+        self._spare = spare
+        self._digest = hasher()
+        self._lock = threading.Lock()
         self._pack_key = pack_key
         self._known = dict(known)
         self._entries: list[Entry] = []
@@ -73,6 +88,9 @@ class Content:
                     chunks.append(self._put(held))
                     held = b""
                 chunks.append(self._put(piece))
+            if item.whole is not None:
+                size = item.whole.size
+                chunks += self._put_whole(item.whole)
             self.size += size
             if item.kind != "directory" and self._inline:
                 self._held.append((index, held))
@@ -110,15 +128,78 @@ class Content:
                 )
         self._held.clear()
 
+    def _put_whole(self, whole: Whole) -> list[Chunk]:
+        """A large file: its pieces are read, hashed and written on several threads, each by way of
+        aligned memory of its own."""
+        blocks: list[Block] = []  # safe to pop from and append to in threads
+
+        def put(start: int) -> list[Chunk]:
+            block = blocks.pop()
+            data = block.view[: min(_AT_ONCE, whole.size - start)]
+            whole.read_into(start, data)
+            chunks = self._put_run(data)
+            blocks.append(block)
+            return chunks
+
+        try:
+            self._spill()
+            starts = range(0, whole.size, _AT_ONCE)
+            blocks += [Block(_AT_ONCE) for _ in range(min(THREADS, len(starts)))]
+            made = spread(put, starts)
+        finally:
+            for block in blocks:
+                block.close()
+            whole.close()
+        return [chunk for chunks in made for chunk in chunks]
+
+    def _put_run(self, data: memoryview) -> list[Chunk]:
+        """Bytes that lie together: what is new of them is written in as few pieces as can be."""
+        pieces = [data[at : at + PIECE] for at in range(0, len(data), PIECE)]
+        digests = [self._digest(piece) for piece in pieces]
+        places = [
+            self._known.get((known_by, len(piece)))
+            for known_by, piece in zip(digests, pieces, strict=True)
+        ]
+        first = 0
+        while first < len(pieces):
+            last = first
+            while last < len(pieces) and places[last] is None:
+                last += 1
+            if last > first:
+                pack, offset = self._write(data[first * PIECE : last * PIECE])
+                for index in range(first, last):
+                    place = pack, offset + (index - first) * PIECE
+                    places[index] = self._known[digests[index], len(pieces[index])] = place
+            first = last + 1
+        return [
+            self._chunk(known_by, place, len(piece))
+            for known_by, place, piece in zip(digests, places, pieces, strict=True)
+            if place is not None
+        ]
+
     def _put(self, data: bytes | memoryview) -> Chunk:
-        known_by = digest(data)
+        known_by = self._digest(data)
         place = self._known.get((known_by, len(data)))
         if place is None:
-            if self._pack is None:
-                key = self._pack_key()
-                self._pack = self._storage.create_pack(key)
-                self._pack_name = key.rpartition("/")[2]
-            place = self._pack_name, self._pack.write(data)
-            self._known[known_by, len(data)] = place
+            place = self._known[known_by, len(data)] = self._write(data)
+        return self._chunk(known_by, place, len(data))
+
+    def _write(self, data: bytes | memoryview) -> tuple[str, int]:
+        """(pack, offset) of new bytes. From any thread."""
+        pack = self._pack
+        if pack is None:
+            with self._lock:
+                if self._pack is None:
+                    key = self._pack_key()
+                    self._pack_name = key.rpartition("/")[2]
+                    self._pack = self._storage.create_pack(key, reuse=self._spare())
+                pack = self._pack
+        return self._pack_name, pack.write(data)
+
+    def _chunk(self, known_by: bytes, place: tuple[str, int], length: int) -> Chunk:
         pack, offset = place
-        return Chunk(known_by, self._packs.setdefault(pack, len(self._packs)), offset, len(data))
+        number = self._packs.get(pack)
+        if number is None:
+            with self._lock:
+                number = self._packs.setdefault(pack, len(self._packs))
+        return Chunk(known_by, number, offset, length)

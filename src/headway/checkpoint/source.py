@@ -15,6 +15,8 @@ from headway.model.errors import InputError
 from headway.storage.faults import storage_error
 
 PIECE = 1 << 20  # bytes read at once, and the size of a chunk
+LARGE_FILE = 8 << 20
+"""Bytes from which on a file is read by several threads."""
 READER_NAME = "data"  # the file that `write(bytes)` and `save(reader)` make
 
 
@@ -26,14 +28,60 @@ class BinaryReader(Protocol):
         ...
 
 
+class Whole:
+    """A large file that is read piece by piece, in any order and from several threads.
+
+    Args:
+        path: for messages.
+        fd: the file; it belongs to this object.
+        found: what `fstat` said of it.
+    """
+
+    def __init__(self, path: str, fd: int, found: os.stat_result) -> None:
+        self.size = found.st_size
+        self._path = path
+        self._fd = fd
+        self._found = found
+
+    def read_into(self, offset: int, into: memoryview) -> None:
+        """Fill memory from the file.
+
+        Raises:
+            InputError: it became shorter.
+        """
+        done = 0
+        try:
+            while done < len(into) and (got := os.preadv(self._fd, [into[done:]], offset + done)):
+                done += got
+        except OSError as error:
+            raise storage_error(error, f"read {self._path}", place=self._path) from error
+        if done < len(into):
+            raise _changed(self._path)
+
+    def close(self) -> None:
+        """Call it once, in the end.
+
+        Raises:
+            InputError: the file changed meanwhile.
+        """
+        try:
+            after = os.fstat(self._fd)
+        finally:
+            _close(self._fd)
+        if (after.st_size, after.st_mtime_ns) != (self.size, self._found.st_mtime_ns):
+            raise _changed(self._path)
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A file or directory to save; `pieces` of a file can be walked once."""
+    """A file or directory to save; `pieces` of a file can be walked once, and have to be. A large file
+    comes as `whole`, and has no pieces."""
 
     name: str
     kind: str
     mode: int
-    pieces: Iterator[bytes | memoryview]
+    pieces: Iterable[bytes | memoryview]
+    whole: Whole | None = None
 
 
 def from_bytes(data: bytes | bytearray | memoryview) -> Iterator[Item]:
@@ -65,8 +113,8 @@ def from_path(path: Path) -> Iterator[Item]:
     except OSError as error:
         raise storage_error(error, f"look at {path}", place=str(path)) from error
     if stat.S_ISDIR(found.st_mode):
-        return _directory(path, "")
-    return iter([_file(path, path.name)])
+        return _directory(str(path), "")
+    return (_file(str(path), path.name) for _ in range(1))
 
 
 def size_of(path: Path) -> int:
@@ -81,63 +129,94 @@ def size_of(path: Path) -> int:
     return size
 
 
-def _directory(path: Path, prefix: str) -> Iterator[Item]:
+def _directory(path: str, prefix: str) -> Iterator[Item]:
+    """Strings, and no system call that is not needed: there may be a million files."""
     try:
-        names = sorted(os.listdir(path))
+        with os.scandir(path) as found:
+            entries = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in found)
     except OSError as error:
-        raise storage_error(error, f"list {path}", place=str(path)) from error
-    for name in names:
-        inner = path / name
-        if inner.is_dir() and not inner.is_symlink():
-            mode = stat.S_IMODE(inner.lstat().st_mode)
-            yield Item(_checked(prefix + name, inner), "directory", mode, iter(()))
+        raise storage_error(error, f"list {path}", place=path) from error
+    for name, is_directory in entries:
+        inner = f"{path}/{name}"
+        if is_directory:
+            mode = stat.S_IMODE(os.lstat(inner).st_mode)
+            yield Item(_checked(prefix + name, inner), "directory", mode, ())
             yield from _directory(inner, f"{prefix}{name}/")
         else:
             yield _file(inner, prefix + name)
 
 
-def _file(path: Path, name: str) -> Item:
-    found = path.lstat()
-    if stat.S_ISLNK(found.st_mode):
-        raise InputError(
+def _file(path: str, name: str) -> Item:
+    _checked(name, path)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise _not_a_file(path) or storage_error(error, f"read {path}", place=path) from error
+    try:
+        found = os.fstat(fd)
+        mode, size = stat.S_IMODE(found.st_mode), found.st_size
+        if not stat.S_ISREG(found.st_mode):
+            raise _not_a_file(path) or _changed(path)
+        if size >= LARGE_FILE:
+            whole = Whole(path, fd, found)
+            fd = -1
+            return Item(name, "file", mode, (), whole)
+        return Item(name, "file", mode, _read_file(path, fd, found))
+    except OSError as error:
+        raise storage_error(error, f"read {path}", place=path) from error
+    finally:
+        if fd >= 0:
+            _close(fd)
+
+
+def _not_a_file(path: str) -> InputError | None:
+    """Why what is there cannot be saved; None when it is a file."""
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return None
+    if stat.S_ISLNK(mode):
+        return InputError(
             f"{path} is a symbolic link, and a checkpoint holds only files and directories. "
             "Save what it points to: save(path.resolve())."
         )
-    if not stat.S_ISREG(found.st_mode):
-        raise InputError(f"{path} is not a regular file or a directory, so it cannot be saved")
-    return Item(_checked(name, path), "file", stat.S_IMODE(found.st_mode), _read_file(path))
+    if not stat.S_ISREG(mode):
+        return InputError(f"{path} is not a regular file or a directory, so it cannot be saved")
+    return None
 
 
-def _checked(name: str, path: Path) -> str:
+def _checked(name: str, path: str) -> str:
     try:
         name.encode()
     except UnicodeEncodeError:
         raise InputError(
-            f"the name of {path!r} is not valid UTF-8, so it cannot be put back everywhere. Rename it."
+            f"the name of {Path(path)!r} is not valid UTF-8, so it cannot be put back everywhere. "
+            "Rename it."
         ) from None
     return name
 
 
-def _read_file(path: Path) -> Iterator[bytes]:
-    with contextlib.ExitStack() as stack:
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            stack.callback(_close, fd)
-            before = os.fstat(fd)
-            size = 0
-            while piece := os.read(fd, PIECE):
-                while len(piece) < PIECE and (more := os.read(fd, PIECE - len(piece))):
-                    piece += more
-                size += len(piece)
-                yield piece
-            after = os.fstat(fd)
-        except OSError as error:
-            raise storage_error(error, f"read {path}", place=str(path)) from error
-        if size != before.st_size or after.st_mtime_ns != before.st_mtime_ns:
-            raise InputError(
-                f"{path} changed while it was being saved. Close it before save(), or write it under "
-                "another name and rename it when it is whole."
-            )
+def _read_file(path: str, fd: int, found: os.stat_result) -> list[bytes]:
+    """The pieces of a file that is not large."""
+    size, pieces = 0, []
+    while size <= found.st_size:  # one byte more than there should be: it may have grown
+        piece = os.read(fd, min(PIECE, found.st_size + 1 - size))
+        if not piece:
+            break
+        size += len(piece)
+        pieces.append(piece)
+        if size == found.st_size and len(piece) < PIECE:
+            break  # fewer than were asked for: the end
+    if size != found.st_size or os.fstat(fd).st_mtime_ns != found.st_mtime_ns:
+        raise _changed(path)
+    return pieces
+
+
+def _changed(path: str) -> InputError:
+    return InputError(
+        f"{path} changed while it was being saved. Close it before save(), or write it under "
+        "another name and rename it when it is whole."
+    )
 
 
 def _close(fd: int) -> None:

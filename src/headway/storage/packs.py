@@ -27,8 +27,9 @@ import stat
 import threading
 from pathlib import Path
 
-from headway.model.errors import StorageUnavailable
+from headway.model.errors import StorageError, StorageUnavailable
 from headway.ports import ALIGN, LARGE, KeyExists
+from headway.storage.faults import storage_error
 from headway.storage.posix import address, allocate, copy, faults, final, sync_directory, write_all
 
 _GATHER = 4 << 20  # bytes of a buffer
@@ -76,7 +77,7 @@ class LocalPack:
     def write(self, data: bytes | memoryview) -> int:
         """See `PackWriter.write`."""
         view = memoryview(data).cast("B")
-        with faults(f"write {self._key}"), final(self._end):
+        try:  # thousands of small pieces: no context managers
             with self._lock:
                 self._prove_open()
                 self._writers += 1
@@ -84,6 +85,11 @@ class LocalPack:
                 return self._large(view) if len(view) >= _STRAIGHT else self._small(view)
             finally:
                 self._leave()
+        except BaseException as error:
+            self._end()  # final, as in `posix.final`
+            if isinstance(error, OSError) and not isinstance(error, StorageError):
+                raise storage_error(error, f"write {self._key}") from error
+            raise
 
     def commit(self) -> None:
         """See `PackWriter.commit`."""
