@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from tests.objects import servers
+from tests.objects.proxy import Fault, faults
 from tests.objects.sessions import Told, home, judge, new_prefix, session, small_parts
 
 from headway import compose
 from headway.model.errors import InputError, StorageDenied, StorageUnavailable
 from headway.ports import KeyExists, KeyMissing
-from headway.storage.bucket import Refusal
+from headway.storage.bucket import Kind, Refusal
 from headway.storage.client import open_bucket
 from headway.storage.object import ObjectStorage
 
@@ -141,6 +143,25 @@ def test_settings_that_make_no_sense_are_refused(environment: pytest.MonkeyPatch
                 one.setenv(name, value)
                 with pytest.raises(InputError, match=name):
                     compose.open_storage(f"s3://{servers.BUCKET}/x")
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_request_that_carries_much_may_take_longer(
+    seaweed: Any, environment: pytest.MonkeyPatch
+) -> None:
+    waited = {}
+    with faults(seaweed.endpoint, lambda _: Fault.FREEZE) as proxy:
+        environment.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        bucket = open_bucket("s3", servers.BUCKET, new_prefix(), timeout=0.1)
+        for name, size in (("small", 10), ("large", 3 << 20)):
+            began = time.monotonic()
+            with pytest.raises(Refusal, match="did not answer in time") as caught:
+                bucket.put(name, bytes(size))
+            waited[name] = time.monotonic() - began
+            assert caught.value.kind is Kind.UNKNOWN
+    assert proxy.happened[Fault.FREEZE] == 2
+    assert waited["small"] >= 0.1
+    assert waited["large"] >= 1.0
 
 
 def test_google_is_asked_in_its_own_way_and_not_reached_here(

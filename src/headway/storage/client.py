@@ -25,6 +25,8 @@ from headway.model.errors import InputError
 from headway.storage.bucket import Found, Kind, Listed, Refusal
 
 Store = S3Store | GCSStore | AzureStore
+BULK = 1 << 20  # bytes
+_PATIENCE = 10  # times as long may a request take that carries more than that: links are slow
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z0-9]+)</Code>")
@@ -53,23 +55,27 @@ class ObstoreBucket:
     Args:
         store: made with retries off.
         plain: the same, for deleting objects one by one where the store takes no list of them.
+        patient: the same, for requests that carry more than `BULK` bytes either way.
     """
 
-    def __init__(self, store: Store, plain: Store | None = None) -> None:
+    def __init__(
+        self, store: Store, plain: Store | None = None, patient: Store | None = None
+    ) -> None:
         self._store = store
         self._plain = plain or store
+        self._patient = patient or store
 
     def put(self, path: str, data: bytes | bytearray | memoryview) -> None:
         """See `Bucket.put`."""
         try:
-            obstore.put(self._store, path, data, mode="create", use_multipart=False)
+            obstore.put(self._for(len(data)), path, data, mode="create", use_multipart=False)
         except (BaseError, OSError) as error:
             raise refusal_of(error) from None
 
     def get(self, path: str, start: int, end: int) -> Found:
         """See `Bucket.get`."""
         try:
-            result = obstore.get(self._store, path, options={"range": (start, end)})
+            result = obstore.get(self._for(end - start), path, options={"range": (start, end)})
             data = memoryview(result.bytes())
             size = result.meta["size"]
         except (BaseError, OSError) as error:
@@ -112,6 +118,9 @@ class ObstoreBucket:
                     self.delete([path])
             elif not missing:
                 raise refusal from None
+
+    def _for(self, size: int) -> Store:
+        return self._patient if size > BULK else self._store
 
 
 def refusal_of(error: Exception) -> Refusal:
@@ -164,30 +173,34 @@ def open_bucket(scheme: str, bucket: str, prefix: str, *, timeout: float) -> Obs
         scheme: "s3", "gs" or "az".
         bucket: its name; a container's on Azure.
         prefix: below which the home is; "" for the bucket itself.
-        timeout: seconds that one request may take, from its connection to the last byte of the answer.
+        timeout: seconds that one request may take, from its connection to the last byte of the answer;
+            ten times as many if it carries more than `BULK` bytes.
 
     Raises:
         InputError: a profile is named, and cannot be used.
     """
-    retries: Any = {"max_retries": 0, "retry_timeout": timedelta(seconds=timeout)}
-    client: Any = {
-        "allow_http": True,  # for endpoints that say http:// themselves, and no others
-        "timeout": timedelta(seconds=timeout),
-        "connect_timeout": timedelta(seconds=min(timeout, 5)),
-    }
-    options: Any = {
-        "prefix": prefix or None,
-        "client_options": client,
-        "retry_config": retries,
-    }
+    options = _options(prefix, timeout)
+    patient = _options(prefix, _PATIENCE * timeout)
     if scheme == "s3":
-        if os.environ.get("AWS_PROFILE") and not os.environ.get("AWS_ACCESS_KEY_ID"):
-            options["credential_provider"] = _profile(os.environ["AWS_PROFILE"])
+        profile = os.environ.get("AWS_PROFILE")
+        if profile and not os.environ.get("AWS_ACCESS_KEY_ID"):
+            options["credential_provider"] = patient["credential_provider"] = _profile(profile)
         plain = S3Store(bucket, disable_bulk_delete=True, **options)
-        return ObstoreBucket(S3Store(bucket, **options), plain)
+        return ObstoreBucket(S3Store(bucket, **options), plain, S3Store(bucket, **patient))
     if scheme == "gs":
-        return ObstoreBucket(GCSStore(bucket, **options))
-    return ObstoreBucket(AzureStore(bucket, **options))
+        return ObstoreBucket(GCSStore(bucket, **options), patient=GCSStore(bucket, **patient))
+    return ObstoreBucket(AzureStore(bucket, **options), patient=AzureStore(bucket, **patient))
+
+
+def _options(prefix: str, timeout: float) -> dict[str, Any]:
+    limit = timedelta(seconds=timeout)
+    client = {
+        "allow_http": True,  # for endpoints that say http:// themselves, and no others
+        "timeout": limit,
+        "connect_timeout": min(limit, timedelta(seconds=5)),
+    }
+    retries = {"max_retries": 0, "retry_timeout": limit}
+    return {"prefix": prefix or None, "client_options": client, "retry_config": retries}
 
 
 def _profile(name: str) -> Any:

@@ -33,7 +33,8 @@ from headway.storage.parts import PART, PARTS, ObjectLog, ObjectPack, log_of, se
 _NOT_A_NAME = {"", ".", ".."}
 MOST_DELETED = 1000  # paths in one request
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
-_WORKERS = 8
+_WORKERS = 8  # each may hold a part in memory
+_READERS = 32  # of small objects: what counts is how many are on their way
 T = TypeVar("T")
 
 
@@ -74,6 +75,7 @@ class ObjectStorage:
         self._marker = marker
         self._limits = limits or Limits()
         self._pool = pool or ThreadPoolExecutor(_WORKERS, thread_name_prefix="headway-store")
+        self._readers = pool or ThreadPoolExecutor(_READERS, thread_name_prefix="headway-read")
 
     @property
     def url(self) -> str:
@@ -167,7 +169,7 @@ class ObjectStorage:
         thousand of them), one for each of them."""
         head = self.read(key)
         parts = [(at, f"{key}{PARTS}/{at:012d}") for at, _ in self._parts_of(key)]
-        found = self._pool.map(lambda part: self._get(part[1], 0, PART * 64, key), parts)
+        found = self._readers.map(lambda part: self._get(part[1], 0, PART * 64, key), parts)
         pieces = [
             (at, data[0]) for (at, _), data in zip(parts, found, strict=True) if data is not None
         ]
