@@ -328,10 +328,10 @@ class TestRuns:
 
 class TestLineages:
     def test_a_lineage_is_named_in_a_home_or_as_it_was_opened(self, home: Home, said: Said) -> None:
-        code, out, _ = said("checkpoints", "--lineage", f"{home.url}/{NAME}")
-        assert code == 0
-        assert [line.split()[1] for line in out.splitlines()[1:]] == ["4", "5", "6"]
-        assert said("checkpoints", "--home", home.url, "--lineage", NAME)[1] == out
+        for words in (["--lineage", f"{home.url}/{NAME}"], ["--home", home.url, "--lineage", NAME]):
+            code, out, _ = said("checkpoints", *words)
+            assert code == 0
+            assert [line.split()[1] for line in out.splitlines()[1:]] == ["4", "5", "6"]
         code, _, err = said("checkpoints", "--home", home.url, "--lineage", "crawler")
         assert code == codes.USAGE
         assert "there is no lineage 'crawler'" in err
