@@ -30,7 +30,7 @@ objects: $(READY) ## homes in buckets: real servers, bad ones, lost replies, a p
 	! command -v npm >/dev/null || npm install --silent --no-audit --no-fund --prefix $(VENV)/azurite azurite@3
 	$(PYTEST) -n 2 --dist loadfile -m "(objects and not slow) or azure"
 
-crash: $(READY) ## the long sweeps: every instant, every fault
+crash: $(READY) ## the long sweeps: every instant, every fault; what they did is added up at the end
 	HEADWAY_EXAMPLES=30 $(PYTEST) -n 2 --dist loadfile -m "slow or hypothesis" --timeout 3600
 
 lint: $(READY) ## ruff, mypy --strict, and the floors

@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.counting import count
+
+pytestmark = pytest.mark.reliability("R11")
 
 pytest.importorskip("torch")
 
@@ -56,7 +59,7 @@ def judge(report: dict[str, object]) -> int:
     grew = report["grew"]
     assert isinstance(grew, int)
     assert grew < MOST_MEMORY
-    print(report)
+    count("R11", "attacks", sum(ends.values()))
     return sum(ends.values())
 
 

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from tests.counting import count
 from tests.crash.damaged import PREFIX, Shelf, look, small_ledger
 
 from headway.checkpoint.handle import Checkpoint
@@ -30,6 +31,8 @@ from headway.ledger.record import CLAIM_SIZE, Claim, Kind, Seal, encode_frame, l
 from headway.model.errors import HeadwayError
 from headway.model.manifest import Manifest
 from headway.testing.memory import MemoryStorage
+
+pytestmark = pytest.mark.reliability("R6")
 
 NODE = "runs/r/nodes/n"
 SAMPLE = 5_000  # rounds of each kind in the ordinary suite, four kinds
@@ -206,7 +209,7 @@ def test_a_sample_of_changed_bytes_is_data_or_a_typed_error(kind: Callable[[], R
     ends = played(kind, SAMPLE)
     assert ends.total() == SAMPLE
     assert len(ends) > 1, f"every round ended alike, so they tested nothing: {ends}"
-    print(kind.__name__, dict(ends))
+    count("R6", "changed records, manifests, skeletons and packs", ends.total())
 
 
 @pytest.mark.slow
@@ -215,7 +218,7 @@ def test_a_sample_of_changed_bytes_is_data_or_a_typed_error(kind: Callable[[], R
 def test_changed_bytes_are_data_or_a_typed_error(kind: Callable[[], Round]) -> None:
     ends = played(kind, LONG, SAMPLE)
     assert ends.total() == LONG
-    print(kind.__name__, dict(ends))
+    count("R6", "changed records, manifests, skeletons and packs", ends.total())
 
 
 LEAVES = (

@@ -17,6 +17,8 @@ from headway.model.errors import UntrustedState
 from headway.model.manifest import Manifest
 from headway.testing.memory import MemoryStorage
 
+pytestmark = pytest.mark.reliability("R11")
+
 PREFIX = "runs/r/nodes/n"
 SIZE = 3 << 20
 

@@ -29,6 +29,8 @@ from headway.model.errors import CheckpointCorrupt, CheckpointFenced, UntrustedS
 from headway.ports import KeyMissing
 from headway.testing.memory import MemoryStorage
 
+pytestmark = pytest.mark.reliability("R11")
+
 PREFIX = "runs/r/ledger"
 OTHER = "runs/other/ledger"
 KEY = secrets.token_hex(32)

@@ -17,6 +17,8 @@ from headway.model.errors import CheckpointCorrupt, InputError, StorageError, St
 from headway.model.manifest import Entry, Manifest
 from headway.testing.memory import MemoryStorage
 
+pytestmark = pytest.mark.reliability("R11")
+
 PREFIX = "runs/r/nodes/n"
 
 

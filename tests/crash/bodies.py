@@ -24,12 +24,14 @@ from headway.storage.local import LocalStorage
 PREFIX = "runs/1tq4zk-8f3d/nodes/train"
 INPUTS = "inputs"
 
+STATES = {"state", "background"}
 Tree = dict[str, tuple[str, int, bytes]]
 """Name -> (kind, mode, content)."""
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One save: `how` is write, reader, file or directory; `size` in bytes of content."""
+    """One save: `how` is write, reader, file, directory, state, or background (a state's, which is then
+    waited for); `size` in bytes of content."""
 
     how: str
     size: int
@@ -41,6 +43,13 @@ class Step(msgspec.Struct, frozen=True):
         source = random.Random(self.seed)
         if self.how in {"write", "reader"}:
             return {"data": ("file", 0o644, source.randbytes(self.size))}
+        if self.how in STATES:
+            state = self.state
+            return {
+                "frozen": ("part", 0, bytes(state["frozen"])),
+                "weights": ("part", 0, bytes(state["weights"])),
+                "optimizer.moments[0]": ("part", 0, bytes(state["optimizer"]["moments"][0])),
+            }
         if self.how == "file":
             return {"weights.bin": ("file", 0o640, source.randbytes(self.size))}
         tree: Tree = {"empty": ("directory", 0o750, b""), "deep": ("directory", 0o755, b"")}
@@ -49,6 +58,17 @@ class Step(msgspec.Struct, frozen=True):
             size = 0 if name == "none" else self.size * (index + 1) // 6
             tree[name] = ("file", 0o700 if name.endswith(".sh") else 0o644, source.randbytes(size))
         return tree
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Typed state; one part of it is the same in all steps of this size."""
+        source = random.Random(self.seed)
+        return {
+            "step": self.seed,
+            "frozen": bytearray(b"frozen." * (self.size // 7)),
+            "weights": bytearray(source.randbytes(self.size)),
+            "optimizer": {"moments": [bytearray(source.randbytes(self.size // 3)), self.seed / 7]},
+        }
 
     def lay_out(self, place: Path) -> None:
         """Put the file or directory that is to be saved on disk, before anything is traced."""
@@ -70,6 +90,8 @@ class Step(msgspec.Struct, frozen=True):
             checkpoint.write(data)
         elif self.how == "reader":
             checkpoint.save(io.BytesIO(data))
+        elif self.how in STATES:
+            checkpoint.save(self.state, wait=self.how == "state").wait()
         elif self.how == "file":
             checkpoint.save(place / "weights.bin")
         else:
@@ -88,6 +110,9 @@ STANDARD: Plan = [
     Step("reader", 1_200_000, 7),  # more than one piece
     Step("directory", 300, 8),  # inline
     Step("write", 0, 9),
+    Step("state", 50_000, 10),  # parts in a pack
+    Step("state", 50_000, 11),  # one of them referred to
+    Step("state", 600, 12),  # inline
 ]
 
 
@@ -95,7 +120,7 @@ def random_plan(seed: int) -> Plan:
     """A plan of 3 to 7 saves around the sizes where something changes."""
     source = random.Random(seed)
     edges = [0, 6, 500, 4_000, 16_000, 32_767, 32_768, 32_769, 50_000, 200_000, 1_048_577]
-    hows = ["write", "write", "reader", "file", "directory"]
+    hows = ["write", "write", "reader", "file", "directory", "state", "state"]
     sizes = source.sample(edges, source.randint(3, 7))  # no two the same: a judge tells them apart
     return [Step(source.choice(hows), size, seed * 100 + index) for index, size in enumerate(sizes)]
 

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.crash.bodies import INPUTS, PREFIX, Plan, Step, Tree, notes_in, tree_at
+from tests.crash.bodies import INPUTS, PREFIX, STATES, Plan, Step, Tree, notes_in, tree_at
 
 from headway.checkpoint.handle import Checkpoint
 from headway.checkpoint.lineage import lineage_of
@@ -118,7 +118,9 @@ class Case:
         following = self.checkpoint()
         assert following.prev_exists() == bool(found)
         target = self.place / "restored"
-        if found:
+        if found and self._step(found[-1]).how in STATES:
+            assert following.load() == self._step(found[-1]).state
+        elif found:
             assert following.restore(target) == target
             assert tree_at(target) == self._expected(found[-1])
             shutil.rmtree(target)
@@ -154,7 +156,10 @@ class Case:
         raise AssertionError(f"checkpoint {manifest.number} is nothing that was ever saved")
 
     def _expected(self, seed: int) -> Tree:
-        return _tree(next(step for step in self.plan if step.seed == seed))
+        return _tree(self._step(seed))
+
+    def _step(self, seed: int) -> Step:
+        return next(step for step in self.plan if step.seed == seed)
 
 
 @functools.cache

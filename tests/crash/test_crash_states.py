@@ -6,9 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.counting import count
 from tests.crash.actors import Violation
 from tests.crash.jobs import Judge, Plan, run_all
 from tests.crash.mutants import Edit, Mutant, planted, real
+
+pytestmark = pytest.mark.reliability("R3")
 
 
 @pytest.mark.timeout(600)  # under coverage, on a busy machine
@@ -18,7 +21,8 @@ def test_no_power_loss_loses_what_was_acknowledged(
     judge = Judge(real())
     run_all(judge.code, tmp_path / "home", judge, Plan(most=256))
     record_property("states", judge.homes)
-    print(f"{judge.homes} homes after a power loss, {judge.different} different")
+    count("R3", "states after a power loss", judge.homes)
+    count("R3", "of them different", judge.different)
     assert judge.homes > 100_000
 
 
@@ -30,7 +34,8 @@ def test_no_power_loss_of_a_million_does(
     judge = Judge(real())
     run_all(judge.code, tmp_path / "home", judge, Plan(most=4096, pairs=3))
     record_property("states", judge.homes)
-    print(f"{judge.homes} homes after a power loss, {judge.different} different")
+    count("R3", "states after a power loss", judge.homes)
+    count("R3", "of them different", judge.different)
     assert judge.homes > 1_000_000
 
 
@@ -253,6 +258,7 @@ MUTANTS = [
 def test_each_flush_is_needed(mutant: Mutant, tmp_path: Path) -> None:
     with planted(mutant) as code, pytest.raises(Violation):
         run_all(code, tmp_path / "home", Judge(code), Plan(most=24))
+    count("R3", "mutants caught")
 
 
 def test_a_record_before_its_pack_is_found_out(tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.counting import count
 from tests.crash.driving import Runs
 from tests.crash.mounts import read_only, tmpfs
 from tests.crash.nursery import Nursery, survivors
 from tests.crash.test_faults import ERRORS, FAULTY, Fault, all_faults, never_twice
 from tests.crash.tracing import log_of, needs_strace, points, run_traced
 
-pytestmark = needs_strace
+pytestmark = [needs_strace, pytest.mark.reliability("R4")]
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def test_a_driver_says_what_failed_and_can_be_resumed(
     for fault in chosen:
         faults.strike(*fault)
     assert faults.struck >= len(chosen) * 0.8 and faults.failed >= len(chosen) / 2
-    print(f"driver faults: {faults.struck} struck, {faults.failed} drivers gave up, 0 bad outcomes")
+    count("R4", "faults that struck a driver", faults.struck)
 
 
 @pytest.mark.root

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.counting import count
 from tests.crash.driving import Runs
 from tests.crash.nursery import Nursery, survivors
 from tests.crash.tracing import CALLS, log_of, needs_strace, points, run_traced, sample
@@ -15,7 +16,7 @@ from tests.crash.tracing import CALLS, log_of, needs_strace, points, run_traced,
 from headway import runtime
 from headway.model.errors import InputError
 
-pytestmark = needs_strace
+pytestmark = [needs_strace, pytest.mark.reliability("R1")]
 
 PROCESSES = [
     "socketpair",
@@ -124,10 +125,7 @@ def test_a_run_survives_its_driver(
     for point in chosen:
         sweep.strike(*point)
     assert sweep.struck >= len(chosen) * 0.7
-    what = "resumes" if resumes else "runs"
-    print(
-        f"driver sweep: {sweep.struck} of {len(everywhere)} points of a driver that {what}, 0 bad"
-    )
+    count("R1", "kill points of a driver", sweep.struck)
 
 
 def test_deleting_a_run_is_all_or_nothing(nursery: Nursery, tmp_path: Path) -> None:
@@ -162,4 +160,4 @@ def test_deleting_a_run_is_all_or_nothing(nursery: Nursery, tmp_path: Path) -> N
         with pytest.raises(InputError):
             runtime.show(opened, run_id)
     assert struck == len(where) > 10
-    print(f"driver sweep: {struck} points of a delete, 0 bad outcomes")
+    count("R1", "kill points of a delete", struck)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.counting import count
 from tests.crash.bodies import PREFIX, Plan, Step, notes_in, random_plan
 from tests.crash.judging import Case
 from tests.crash.mounts import enlarge, read_only, tmpfs
@@ -19,7 +20,7 @@ from tests.crash.tracing import READS, Call, log_of, needs_strace, points, run_t
 
 from headway.model.errors import StorageDenied
 
-pytestmark = needs_strace
+pytestmark = [needs_strace, pytest.mark.reliability("R4")]
 
 ATTEMPT = "tests.crash.bodies:attempt"
 LOAD = "tests.crash.bodies:load"
@@ -33,6 +34,8 @@ PLAN: Plan = [
     Step("write", 9_000, 5),  # a new term
     Step("reader", 1_200_000, 6),
     Step("write", 50, 7),
+    Step("state", 50_000, 8),
+    Step("state", 50_000, 9),
 ]
 
 FAULTY = [
@@ -152,7 +155,8 @@ def test_one_fault_fails_one_save_and_nothing_else(nursery: Nursery, tmp_path: P
     for fault in chosen:
         faults.strike(*fault)
     assert faults.struck >= len(chosen) and faults.raised >= len(chosen) / 2
-    print(f"faults: {faults.struck} struck in {len(chosen)} attempts, {faults.raised} saves raised")
+    count("R4", "faults that struck", faults.struck)
+    count("R4", "saves that raised", faults.raised)
 
 
 def test_closing_what_was_only_read_cannot_fail_a_save(nursery: Nursery, tmp_path: Path) -> None:
@@ -175,7 +179,8 @@ def test_every_call_with_every_error(nursery: Nursery, tmp_path: Path) -> None:
         chosen = all_faults(faults.points())
         for fault in chosen:
             faults.strike(*fault)
-        print(f"faults: {faults.struck} struck in {len(chosen)} attempts, 0 bad outcomes")
+        count("R4", "faults that struck", faults.struck)
+        count("R4", "saves that raised", faults.raised)
 
 
 class TestLoading:
@@ -211,7 +216,7 @@ class TestLoading:
         assert loading() == [["read", 32]]  # and none of it did any harm
         case.judge()
         assert raised > struck / 2
-        print(f"load faults: {struck} struck, {raised} raised, 0 were taken for absence")
+        count("R4", "faults that struck a load", struck)
 
 
 class TestLimits:

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.counting import count
 from tests.crash.bodies import STANDARD, Plan, Step, random_plan, tree_at
 from tests.crash.judging import Case
 from tests.crash.nursery import Nursery
 from tests.crash.tracing import log_of, needs_strace, points, run_traced, sample
 
-pytestmark = needs_strace
+pytestmark = [needs_strace, pytest.mark.reliability("R1")]
 
 ATTEMPT = "tests.crash.bodies:attempt"
 RESTORE = "tests.crash.bodies:restore"
@@ -109,7 +110,7 @@ def test_a_kill_leaves_every_acknowledged_checkpoint(
     for point in chosen:
         sweep.strike(point)
     assert sweep.struck >= len(chosen) * 0.98
-    print(f"kill sweep: {sweep.struck} points, 0 bad outcomes")
+    count("R1", "kill points", sweep.struck)
 
 
 def test_two_attempts_killed_in_a_row_lose_nothing(nursery: Nursery, tmp_path: Path) -> None:
@@ -119,7 +120,7 @@ def test_two_attempts_killed_in_a_row_lose_nothing(nursery: Nursery, tmp_path: P
     for _ in range(30):
         sweep.strike(source.choice(first), source.choice(second[: len(second) // 2]))
     assert sweep.struck > 45  # the second attempt may have less to do than its point asks for
-    print(f"kill sweep: {sweep.struck} kills in pairs, 0 bad outcomes")
+    count("R1", "kills of attempts in a row", sweep.struck)
 
 
 @pytest.mark.slow
@@ -133,7 +134,8 @@ def test_a_release_has_ten_thousand_points(nursery: Nursery, tmp_path: Path) -> 
             sweep.strike(point)
         struck, seed = struck + sweep.struck, seed + 1
         shutil.rmtree(sweep.place)
-    print(f"kill sweep: {struck} points of {seed} programs, 0 bad outcomes")
+    count("R1", "kill points", struck)
+    count("R1", "programs", seed)
 
 
 @pytest.mark.slow
@@ -147,7 +149,7 @@ def test_pairs_of_kills_of_many_programs(nursery: Nursery, tmp_path: Path) -> No
             sweep.strike(*source.choices(where, k=source.randint(2, 4)))
         struck += sweep.struck
         shutil.rmtree(sweep.place)
-    print(f"kill sweep: {struck} kills in a row, 0 bad outcomes")
+    count("R1", "kills of attempts in a row", struck)
 
 
 def test_a_killed_restore_can_be_done_again(nursery: Nursery, tmp_path: Path) -> None:
@@ -175,4 +177,4 @@ def test_a_killed_restore_can_be_done_again(nursery: Nursery, tmp_path: Path) ->
             assert restoring() == 0, (name, n)
             assert tree_at(target) == step.tree, (name, n)
     case.judge()
-    print(f"kill sweep: {struck} points of a restore, 0 bad outcomes")
+    count("R1", "kill points of a restore", struck)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from tests.counting import count
 from tests.crash.damaged import (
     PREFIX,
     ZOMBIE,
@@ -27,6 +28,8 @@ from xxhash import xxh3_64_digest
 from headway.ledger.read import read_ledger, term_key
 from headway.ledger.write import Ledger
 from headway.testing.memory import MemoryStorage
+
+pytestmark = pytest.mark.reliability("R5", "R6")
 
 LOGS, GOOD = small_ledger()
 FOREIGN = foreign_ledger()
@@ -64,7 +67,7 @@ def _flip(every: int) -> Counter[str]:
 
 def test_every_flipped_bit_is_found_or_harmless() -> None:
     seen = _flip(1)
-    print(dict(seen))
+    count("R5", "flipped bits of a ledger", seen.total())
     assert sum(seen.values()) == 8 * sum(map(len, LOGS.values()))
     assert seen["damage, missing"] > 10_000
 
@@ -78,6 +81,7 @@ def test_every_truncation_is_found() -> None:
                 assert any(not damage.tail for damage in chain.damage), (key, length)
             if length % 31 == 0:
                 go_on(logs, chain)
+        count("R5", "truncations of a ledger", len(LOGS[key]))
 
 
 def test_every_extension_is_found() -> None:
@@ -241,6 +245,7 @@ def test_whatever_happens_to_the_files_a_hundred_thousand_times() -> None:
     for _ in range(100_000):
         logs = _battered(draw, LOGS)
         look(logs, GOOD, complete=False)
+    count("R6", "battered ledgers", 100_000)
 
 
 @given(st.binary(max_size=2000), st.integers(0, 5))
@@ -335,6 +340,7 @@ def test_each_check_is_needed(
         monkeypatch.setattr("tests.crash.damaged.read_ledger", code.read.read_ledger)
         with pytest.raises(AssertionError):
             sweep()
+    count("R5", "mutants caught")
 
 
 def test_a_forged_header_checksum_is_what_it_takes_to_be_read() -> None:

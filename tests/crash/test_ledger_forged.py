@@ -10,6 +10,8 @@ from tests.crash.mutants import Edit, Mutant, planted
 from headway.ledger.read import read_ledger, term_key
 from headway.ledger.record import CLAIM_SIZE, Claim, Kind, Seal, encode_frame, ledger_name
 
+pytestmark = pytest.mark.reliability("R6")
+
 
 class Forger:
     """Builds logs, a term at a time."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.counting import count
 from tests.crash.bodies import STANDARD, Plan, random_plan
 from tests.crash.driving import Runs
 from tests.crash.judging import Case
@@ -25,7 +26,7 @@ from tests.crash.tracing import log_of, needs_strace, points, run_traced, sample
 from headway.engine.journal import read_journal
 from headway.model.events import RunEnded
 
-pytestmark = [pytest.mark.root, needs_strace]
+pytestmark = [pytest.mark.reliability("R3"), pytest.mark.root, needs_strace]
 
 ATTEMPT = "tests.crash.bodies:attempt"
 KILLED = -9
@@ -144,7 +145,7 @@ def test_what_was_acknowledged_survives(
             loss.strike(*point)
         total, aimed = total + loss.failures, aimed + len(where)
     assert total > 15 and total >= aimed * 0.9
-    print(f"power loss: {total} failures at {aimed} points, nothing acknowledged was lost")
+    count("R3", "power cuts of a real filesystem", total)
 
 
 def test_under_a_process_that_saves(nursery: Nursery, tmp_path: Path, plugged: Disk) -> None:
@@ -171,6 +172,7 @@ def test_a_planted_bug_is_caught(nursery: Nursery, tmp_path: Path, mutant: str) 
                 caught += 1
                 break
         assert caught, f"nobody noticed {mutant} in {loss.failures} power failures"
+        count("R3", "mutants caught")
 
 
 class TestRuns:
@@ -210,7 +212,7 @@ class TestRuns:
                 runs.finish()
                 runs.judge()
             assert struck >= len(where) * 0.7
-            print(f"power loss: {struck} failures under a driver, nothing was lost")
+            count("R3", "power cuts under a driver", struck)
 
     def test_an_end_that_was_reported_is_still_the_end(
         self, nursery: Nursery, tmp_path: Path, plugged: Disk

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from tests.counting import count
 from tests.crash.actors import Violation
 from tests.crash.mutants import Edit, Mutant, planted, real
 from tests.crash.protocol import Scope, Search
+
+pytestmark = pytest.mark.reliability("R8")
 
 A = (b"a1", b"a2")
 B = (b"b1", b"b2")
@@ -319,16 +322,14 @@ def _search(scope: Scope, record_property: Callable[[str, object], None]) -> Non
     search.run()
     assert search.terminal > 1
     record_property("states", search.states)
-    print(
-        f"{search.states} states ({search.terminal} final) of {search.stores} stores, "
-        f"{search.runs} runs of the code"
-    )
+    count("R8", "states of the ledger's protocol", search.states)
 
 
 @pytest.mark.parametrize(("mutant", "scope"), MUTANTS, ids=[str(m) for m, _ in MUTANTS])
 def test_each_step_is_needed(mutant: Mutant, scope: Scope) -> None:
     with planted(mutant) as code, pytest.raises(Violation):
         Search(code, scope).run(limit=200_000)
+    count("R8", "mutants caught")
 
 
 def test_a_store_that_lets_two_create_the_same_log_is_found_out() -> None:

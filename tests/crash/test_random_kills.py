@@ -17,10 +17,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from tests.counting import count
 from tests.crash.driving import Runs
 from tests.crash.nursery import Child, Nursery, descendants
 
-SAMPLE, RELEASE = 12, 200
+pytestmark = pytest.mark.reliability("R2", "R9")
+
+SAMPLE, RELEASE = 12, int(os.environ.get("HEADWAY_KILLS", "350"))  # each of three victims
 STEPS, PAUSE = 40, 0.004
 MOST = 3  # kills of one run's attempts: after that a back-off would only make it longer
 
@@ -92,7 +95,8 @@ def test_drivers(nursery: Nursery, tmp_path: Path, duration: float, kills: int) 
         runs.judge()
         shutil.rmtree(runs.side.parent)
     assert len(phases) > 2
-    print(f"random kills: {struck} of drivers in {runs_made} runs, 0 bad outcomes; {dict(phases)}")
+    count("R2", "kills of drivers", struck)
+    count("R9", "interrupted runs with the result of an uninterrupted one", runs_made)
 
 
 @amount
@@ -125,7 +129,8 @@ def test_attempts(
         runs.judge()
         shutil.rmtree(runs.side.parent)
     assert len(phases) > 2
-    print(f"random kills: {struck} of a {victim} in {runs_made} runs, 0 bad; {dict(phases)}")
+    count("R2", f"kills of {victim.removeprefix('headway ')}s", struck)
+    count("R9", "interrupted runs with the result of an uninterrupted one", runs_made)
 
 
 def kill(pid: int, driver: Child) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.counting import count
 from tests.crash.actors import Violation
 from tests.crash.bodies import PREFIX, Plan, Step
 from tests.crash.jobs import Plan as Reach
@@ -33,6 +34,8 @@ from tests.crash.tracing import log_of, needs_strace, points, run_traced, sample
 from headway.checkpoint.garbage import collect, look
 from headway.checkpoint.space import pack_name
 from headway.storage.local import LocalStorage
+
+pytestmark = pytest.mark.reliability("R1", "R3", "R8")
 
 __all__ = ["nursery"]
 
@@ -116,7 +119,8 @@ def lose_power(code: Code, root: Path, reach: Reach, *, every: int = 1) -> Keepi
 
 def test_no_power_loss_leaves_a_checkpoint_without_its_packs(tmp_path: Path) -> None:
     judge = lose_power(real(), tmp_path / "home", Reach(most=48))
-    print(f"{judge.homes} homes after a power loss, {judge.deleted} with checkpoints given up")
+    count("R3", "states after a power loss", judge.homes)
+    count("R3", "of them with checkpoints given up", judge.deleted)
     homes = judge.homes
     assert homes > 20_000
     deleted = judge.deleted
@@ -127,7 +131,8 @@ def test_no_power_loss_leaves_a_checkpoint_without_its_packs(tmp_path: Path) -> 
 @pytest.mark.timeout(1800)
 def test_no_power_loss_does_in_the_long_sweep(tmp_path: Path) -> None:
     judge = lose_power(real(), tmp_path / "home", Reach(most=1024))
-    print(f"{judge.homes} homes after a power loss, {judge.deleted} with checkpoints given up")
+    count("R3", "states after a power loss", judge.homes)
+    count("R3", "of them with checkpoints given up", judge.deleted)
     homes = judge.homes  # pytest would show all that the judge has seen
     assert homes > 400_000
 
@@ -192,7 +197,7 @@ def schedules(code: Code, second: Callable[[Any], None] | None = None) -> int:
     """Stop the older attempt at each of its operations, let the newer one go on to each of its own, then
     let both end, the older one first, and look at each point. Returns how many schedules there were."""
     second = second or newer(code)
-    count = first_steps = 0
+    tried = first_steps = 0
     while True:
         second_steps = 0
         while True:
@@ -210,26 +215,26 @@ def schedules(code: Code, second: Callable[[Any], None] | None = None) -> int:
                 for actor in (old, new):
                     if not actor.ended:
                         actor.finish()
-            count += 1
+            tried += 1
             assert 0 < len(left) <= KEEP
             if not going:
                 break
             second_steps += 1
         if not stopped:
-            return count
+            return tried
         first_steps += 1
 
 
 def test_a_zombie_never_takes_a_checkpoint_away() -> None:
-    count = schedules(real())
-    print(f"{count} schedules of a zombie and its successor, 0 bad outcomes")
-    assert count > 1_000
+    tried = schedules(real())
+    count("R8", "schedules of a zombie and its successor", tried)
+    assert tried > 1_000
 
 
 def test_garbage_is_collected_beside_an_attempt_without_harm() -> None:
-    count = schedules(real(), collector)
-    print(f"{count} schedules of an attempt and a collector, 0 bad outcomes")
-    assert count > 500
+    tried = schedules(real(), collector)
+    count("R8", "schedules of an attempt and a collector", tried)
+    assert tried > 500
     with pytest.raises(Violation, match="cannot be read"):
         schedules(real(), rash)
 
@@ -238,6 +243,7 @@ def test_garbage_is_collected_beside_an_attempt_without_harm() -> None:
 def test_a_zombie_that_breaks_the_rules_is_found_out(mutant: Mutant) -> None:
     with planted(mutant) as code, pytest.raises(Violation, match="cannot be read"):
         schedules(code)
+    count("R8", "mutants caught")
 
 
 # Kills
@@ -331,7 +337,7 @@ def test_a_kill_of_a_save_that_gives_up_leaves_what_is_kept(
     for point in chosen:
         sweep.strike(*point)
     assert sweep.struck >= len(chosen) * 0.95
-    print(f"kill sweep: {sweep.struck} points of saves that give up, 0 bad outcomes")
+    count("R1", "kill points of saves that give up", sweep.struck)
 
 
 @needs_strace
@@ -346,4 +352,4 @@ def test_every_kill_of_a_save_that_gives_up_does(
     for point in where:
         sweep.strike(*point)
     assert sweep.struck >= len(where) * 0.95
-    print(f"kill sweep: {sweep.struck} points of saves that give up, 0 bad outcomes")
+    count("R1", "kill points of saves that give up", sweep.struck)

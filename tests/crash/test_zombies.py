@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.counting import count
 from tests.crash.bodies import PREFIX, Plan, Step, random_plan
 from tests.crash.driving import Runs
 from tests.crash.judging import Case
@@ -25,7 +26,7 @@ from headway.ledger.read import read_ledger
 from headway.model.errors import CheckpointFenced
 from headway.storage.local import LocalStorage
 
-pytestmark = needs_strace
+pytestmark = [needs_strace, pytest.mark.reliability("R8")]
 
 ATTEMPT = "tests.crash.bodies:attempt"
 
@@ -139,7 +140,7 @@ def test_a_zombie_is_told_and_never_seen(nursery: Nursery, tmp_path: Path) -> No
     for point in sample(zombies.points(), 2):
         zombies.strike(*point)
     assert zombies.stopped > 20 and zombies.told > zombies.stopped * 0.9
-    print(f"zombies: {zombies.stopped} stopped and woken, {zombies.told} were told, 0 were seen")
+    count("R8", "processes stopped and woken", zombies.stopped)
 
 
 @pytest.mark.slow
@@ -153,7 +154,7 @@ def test_zombies_of_many_programs(nursery: Nursery, tmp_path: Path) -> None:
         for point in zombies.points():
             zombies.strike(*point)
         stopped, told = stopped + zombies.stopped, told + zombies.told
-    print(f"zombies: {stopped} stopped and woken, {told} were told, 0 were seen")
+    count("R8", "processes stopped and woken", stopped)
 
 
 class TestLate:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from tests.counting import count
 from tests.objects import proxy as proxies
 from tests.objects.proxy import Fault, Request
 from tests.objects.sessions import (
@@ -24,7 +25,7 @@ from headway.ledger.read import read_ledger
 from headway.ledger.write import Ledger
 from headway.model.errors import CheckpointFenced, StorageUnavailable
 
-pytestmark = [pytest.mark.objects, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.reliability("R10"), pytest.mark.objects, pytest.mark.timeout(600)]
 
 QUICK = [Fault.LOSE_REQUEST, Fault.LOSE_REPLY, Fault.HELD]
 SUDDEN = [*QUICK, Fault.CUT_REQUEST, Fault.CUT_REPLY, Fault.REFUSE, Fault.SPOIL, Fault.DELAY]
@@ -96,7 +97,7 @@ def test_one_fault_at_any_request_goes_unnoticed(
     struck = _sweep_once(seaweed.endpoint, fault, range(length))
     assert struck == length > 30
     record_property("faults", struck)
-    print(f"{fault}: {struck} faults, no false conflict, no false success")
+    count("R10", f"requests with {fault}", struck)
 
 
 @pytest.mark.slow
@@ -106,7 +107,7 @@ def test_one_fault_of_any_kind_goes_unnoticed(seaweed: Any, fault: Fault) -> Non
     length = _length(seaweed.endpoint)
     struck = _sweep_once(seaweed.endpoint, fault, range(length))
     assert struck == length
-    print(f"{fault}: {struck} faults, no false conflict, no false success")
+    count("R10", f"requests with {fault}", struck)
 
 
 @pytest.mark.parametrize("fault", [f for f in Fault if f not in {*QUICK, Fault.NONE}], ids=repr)
@@ -131,7 +132,7 @@ def test_a_store_that_goes_away_at_any_request_takes_nothing_along(
     length = _length(seaweed.endpoint)
     ends = _sweep_for_good(seaweed.endpoint, fault, range(length))
     assert ends.total() == length
-    print(f"{fault} from each of {length} requests on: {dict(ends)}")
+    count("R10", f"outages ({fault}) that began at a request", length)
 
 
 def test_a_record_that_arrives_after_its_writer_went_on_stays_outside(seaweed: Any) -> None:

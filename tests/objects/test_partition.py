@@ -15,10 +15,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.counting import count
 from tests.objects import servers
 from tests.objects.sessions import LEDGER, new_prefix
 
-pytestmark = [pytest.mark.objects, pytest.mark.root, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.reliability("R8"),
+    pytest.mark.objects,
+    pytest.mark.root,
+    pytest.mark.timeout(300),
+]
 
 ROOT = Path(__file__).parents[2]
 STORE = "10.77.0.1"  # in the store's namespace; the hosts have routes to it
@@ -214,4 +220,4 @@ def test_a_host_that_is_cut_off_again_and_again(network: Network, endpoint: str)
         _partition(network, endpoint, chance, back=chance.uniform(0, 3)) for _ in range(rounds)
     )
     assert cut > rounds * 0.8
-    print(f"{rounds} partitions, {cut} in the middle of a commit: one winner each, nothing lost")
+    count("R8", "partitions in the middle of a commit", cut)

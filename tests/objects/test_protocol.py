@@ -6,10 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from tests.counting import count
 from tests.crash.actors import Violation
 from tests.crash.mutants import Edit, Mutant, planted, real
 from tests.crash.protocol import Scope
 from tests.objects.model import ObjectSearch, search
+
+pytestmark = pytest.mark.reliability("R8", "R10")
 
 A = (b"a1", b"a2")
 B = (b"b1", b"b2")
@@ -170,7 +173,7 @@ def _search(scope: Scope, record_property: Callable[[str, object], None]) -> Non
     found = search(real(), scope)
     assert found.terminal > 1
     record_property("states", found.states)
-    print(f"{found.states} states ({found.terminal} final), {found.runs} runs of the code")
+    count("R8", "states of the protocol on a bucket", found.states)
 
 
 @pytest.mark.parametrize(("mutant", "scope"), MUTANTS, ids=[str(m) for m, _ in MUTANTS])

@@ -20,13 +20,14 @@ import pytest
 
 pytest.importorskip("obstore", reason="needs obstore: pip install 'headway[object]'")
 
+from tests.counting import count
 from tests.crash.bodies import notes_in
 from tests.objects import servers
 from tests.objects.cloud import Cloud, attempts, done, outage
 
 SAMPLE, RELEASE = 2, 60
 
-pytestmark = [pytest.mark.objects, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.reliability("R2", "R10"), pytest.mark.objects, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,8 @@ def test_whatever_dies_whenever_nothing_acknowledged_is_lost(
             struck[victim] += 1
             phases[last] += 1
         cloud.judge(done(driver)[0])
-    print(f"random deaths: {dict(struck)} in {made} runs, 0 bad outcomes; {dict(phases)}")
+    for victim, kills in struck.items():
+        count("R2", f"kills of {victim}s on a bucket", kills)
 
 
 def timed(server: servers.Server, place: Path) -> float:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.counting import count
 from tests.unit.simulation import Violation, simulate, statuses
 
 from headway.engine import budget, core
@@ -18,7 +19,10 @@ from headway.engine.state import NodeState, RunState
 from headway.model.events import AttemptEnded, AttemptStarted, DriverStarted, RunEnded
 from headway.model.outcome import NodeStatus
 
+pytestmark = pytest.mark.reliability("R7")
+
 SEEDS = range(300)
+RELEASE = 20_000  # seeds that the long version plays (TARGETS, R7)
 
 
 def test_three_hundred_runs_keep_every_promise_and_meet_every_kind_of_trouble() -> None:
@@ -39,6 +43,8 @@ def test_three_hundred_runs_keep_every_promise_and_meet_every_kind_of_trouble() 
                 case RunEnded():
                     seen["run " + event.status] += 1
         seen.update(status.value for status in statuses(world))
+    count("R7", "seeds", len(SEEDS))
+    count("R7", "faults", seen["faults"])
     # A simulation in which nothing happens proves nothing.
     for trouble in [
         *("succeeded", "app error", "recoverable", "oom", "timeout", "non-recoverable"),
@@ -47,6 +53,17 @@ def test_three_hundred_runs_keep_every_promise_and_meet_every_kind_of_trouble() 
         *("failed", "skipped", "faults"),
     ]:
         assert seen[trouble] >= 5, (trouble, seen)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_twenty_thousand_runs_keep_every_promise() -> None:
+    for seed in range(len(SEEDS), RELEASE):
+        try:
+            simulate(seed)
+        except Violation as violation:
+            pytest.fail(f"simulate({seed}): {violation}")
+        count("R7", "seeds")
 
 
 def test_the_same_seed_is_the_same_run() -> None:
@@ -102,6 +119,7 @@ class ChargesLeaving(Driver):
 @pytest.mark.parametrize("make", [ActsFirst, ForgetsHints, StaysBusy, ChargesLeaving])
 def test_a_driver_with_a_planted_bug_is_found_out(make: type[Driver]) -> None:
     assert found(make)
+    count("R7", "planted bugs found")
 
 
 def found(make: Callable[..., Driver] = Driver) -> str:
