@@ -10,11 +10,11 @@ import os
 
 from hypothesis import settings
 
-_TIMES = int(os.environ.get("HEADWAY_EXAMPLES", "0"))
+TIMES = int(os.environ.get("HEADWAY_EXAMPLES", "0"))
 
 
 def drawn(examples: int, **more: object) -> settings:
     """Settings for a test that draws so many examples in the suite."""
-    if _TIMES:
-        return settings(max_examples=examples * _TIMES, deadline=None, **more)  # type: ignore[arg-type]
+    if TIMES:
+        return settings(max_examples=examples * TIMES, deadline=None, **more)  # type: ignore[arg-type]
     return settings(max_examples=examples, deadline=None, derandomize=True, **more)  # type: ignore[arg-type]
