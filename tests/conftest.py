@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,9 @@ from tests import counting
 # A shell starts a background job with Ctrl-C ignored, and so would be all programs that tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+os.environ["HEADWAY_CACHE_SIZE"] = "0"  # nothing of this user's, and no test that passes for it
 
 
 @pytest.fixture(scope="session")

@@ -94,7 +94,7 @@ def test_a_signed_record_that_names_a_mere_checksum_is_refused(
     checkpoint = Checkpoint(storage, PREFIX)
     with monkeypatch.context() as careless:
         careless.setattr("headway.checkpoint.identity.signing.configured", lambda: None)
-        careless.setattr("headway.checkpoint.save.digest", lambda view: bytes(16))
+        careless.setattr("headway.checkpoint.save.hasher", lambda: lambda view: bytes(16))
         checkpoint.write(b"x" * SIZE)
     with pytest.raises(UntrustedState, match="checksums, which do not stop a forger"):
         checkpoint.read()

@@ -407,3 +407,13 @@ def test_a_child_process_is_told_to_save_in_its_parent(checkpoint: Checkpoint) -
             os._exit(7 if "child of" in str(error) else 1)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+
+
+def test_a_file_does_not_refer_to_compressed_bytes(storage: Gated) -> None:
+    storage.remote = True
+    checkpoint = Checkpoint(storage, "n")
+    zeros = bytes(2 * SLOT)
+    checkpoint.save({"zeros": np.zeros(2 * SLOT, np.uint8)})
+    checkpoint.write(zeros)
+    assert checkpoint.read() == zeros
+    checkpoint.close()

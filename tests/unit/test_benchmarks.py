@@ -234,7 +234,7 @@ def test_a_state_that_was_not_restored_is_found_out() -> None:
 def test_the_most_memory_is_that_of_the_block_and_not_of_before() -> None:
     held = bytearray(64 << 20)
     peak = big.Peak()
-    more = bytearray(b"x" * (32 << 20))
+    more = b"x" * (32 << 20)
     assert 32 << 20 <= peak.more() < len(held)
     del more
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from headway.checkpoint.background import SaveHandle, ended
 from headway.checkpoint.directory import to_directory
+from headway.checkpoint.fill import sized
 from headway.checkpoint.lineage import history_of
 from headway.checkpoint.load import load_into, state_of
 from headway.checkpoint.pickled import Pickles
@@ -120,6 +121,7 @@ class Checkpoint:
                     f"{len(manifest.entries)} entries, and read() gives the bytes of exactly one. "
                     "Use restore() to get them all."
                 )
+            sized(manifest)
             require(2 * files[0].size, f"checkpoint {manifest.number}")  # its pieces, and all of it
             return b"".join(content(self._storage, self._packs, manifest, files[0]))
 

@@ -35,6 +35,7 @@ def known_chunks(manifest: Manifest) -> KnownChunks:
         (chunk.hash, chunk.length): (manifest.packs[chunk.pack], chunk.offset)
         for entry in manifest.entries
         for chunk in entry.chunks
+        if not chunk.codec  # files are read as they lie in their packs
     }
 
 

@@ -53,7 +53,7 @@ def pack_sizes(manifest: Manifest) -> dict[str, int]:
     ends = [0] * len(manifest.packs)
     for entry in manifest.entries:
         for chunk in entry.chunks:
-            ends[chunk.pack] = max(ends[chunk.pack], chunk.offset + chunk.length)
+            ends[chunk.pack] = max(ends[chunk.pack], chunk.offset + chunk.held)
     stored = [*manifest.stored, *([0] * len(ends))]
     return {
         name: max(end, noted)

@@ -101,7 +101,7 @@ def form(header: dict[str, Any], size: int) -> tuple[Any, tuple[int, ...]]:
         room = size // dtype.itemsize
         if (
             len(shape) != len(stride)
-            or not isinstance(offset, int)
+            or type(offset) is not int
             or not 0 <= offset <= room - reach
         ):
             raise CheckpointCorrupt("a stored tensor looks outside of its storage")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from headway.checkpoint.codec import Damaged, expand
 from headway.checkpoint.identity import digest, fits, verify
 from headway.checkpoint.lineage import lineage_of
 from headway.checkpoint.restore import LARGEST_CHUNK, corrupt
@@ -29,7 +30,9 @@ PIECE = 8 << 20
 """Bytes that are written at once: a multiple of `ALIGN`, so pieces follow each other without a gap."""
 _TERM = 1  # of the copy's own ledger
 _ENCODER = msgspec.msgpack.Encoder()
-_Place = tuple[int, int, bytes]  # offset, length, hash of a chunk
+_Place = tuple[
+    int, int, bytes, int, int
+]  # of a chunk: offset, bytes in its pack, hash, length, codec
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ def pack_bytes(storage: Storage, prefix: str) -> int:
     """Bytes of the packs that checkpoints name, at most as many as `copy_node` reads."""
     ends: dict[str, int] = {}
     for manifest in lineage_of(read_ledger(storage, f"{prefix}/ledger"), prefix).manifests:
-        for pack, (offset, length, _) in _chunks(manifest):
+        for pack, (offset, length, *_) in _chunks(manifest):
             ends[pack] = max(ends.get(pack, 0), offset + length)
     return sum(ends.values())
 
@@ -132,7 +135,11 @@ def _chunks(manifest: Manifest) -> Iterator[tuple[str, _Place]]:
     for entry in manifest.entries:
         for chunk in entry.chunks:
             if _sound(manifest, chunk):
-                yield manifest.packs[chunk.pack], (chunk.offset, chunk.length, chunk.hash)
+                yield manifest.packs[chunk.pack], _place(chunk)
+
+
+def _place(chunk: Chunk) -> _Place:
+    return chunk.offset, chunk.held, chunk.hash, chunk.length, chunk.codec
 
 
 def _sound(manifest: Manifest, chunk: Chunk) -> bool:
@@ -140,6 +147,7 @@ def _sound(manifest: Manifest, chunk: Chunk) -> bool:
         0 <= chunk.pack < len(manifest.packs)
         and chunk.offset >= 0
         and 0 < chunk.length <= LARGEST_CHUNK
+        and 0 < chunk.held <= LARGEST_CHUNK
         and pack_place(manifest.packs[chunk.pack]) is not None
     )
 
@@ -153,7 +161,7 @@ def _copy_of(manifest: Manifest, known: dict[tuple[str, _Place], bytes]) -> Mani
             raise corrupt(manifest, entry, "its size is not what its record says")
         chunks = []
         for chunk in entry.chunks:
-            place = chunk.offset, chunk.length, chunk.hash
+            place = _place(chunk)
             name = manifest.packs[chunk.pack] if _sound(manifest, chunk) else ""
             known_by = known.get((name, place))
             if known_by is None:
@@ -191,7 +199,7 @@ class _Pack:
 
     def copy(self) -> tuple[dict[_Place, bytes], int]:
         """(what each good chunk is known by in the copy, bytes of the copy)."""
-        end = max(offset + length for offset, length, _ in self._places)
+        end = max(offset + length for offset, length, *_ in self._places)
         if self._target.has(self._to):
             found = {place: self._copied(place) for place in self._places}
             if all(found.values()):
@@ -209,7 +217,7 @@ class _Pack:
 
     def _copied(self, place: _Place) -> bytes:
         """What a chunk that the copy has already is known by; b"" when it has not."""
-        offset, length, _ = place
+        offset, length, *_ = place
         return _known_by(self._target.read_range(self._to, offset, length), place)
 
     def _stream(self, pack: PackWriter) -> dict[_Place, bytes]:
@@ -217,7 +225,7 @@ class _Pack:
         found: dict[_Place, bytes] = {}
         out = _Pieces(pack)
         for place in self._places:
-            offset, length, _ = place
+            offset, length, *_ = place
             while out.end < offset:  # what no checkpoint names any more, or never did
                 gap = self._read(out.end, min(PIECE, offset - out.end))
                 if not gap:
@@ -245,10 +253,16 @@ class _Pack:
 def _known_by(data: bytes, place: _Place) -> bytes:
     """What a chunk is known by from now on, b"" when it is not what it should be. Where there is a key that
     is its identity, whatever it was known by before."""
-    _, length, expected = place
-    if len(data) != length or not verify(data, expected):
+    _, held, expected, length, codec = place
+    plain: bytes | memoryview = data
+    if codec and len(data) == held:
+        try:
+            plain = expand(data, codec, length)
+        except Damaged:
+            return b""
+    if len(data) != held or len(plain) != length or not verify(plain, expected):
         return b""
-    return expected if fits(expected) else digest(data)
+    return expected if fits(expected) else digest(plain)
 
 
 class _Pieces:

@@ -68,12 +68,10 @@ class _Comparison:
         for what in ("dtype", "shape", "requires_grad"):
             if getattr(found, what) != getattr(saved, what):
                 return f"{path} has {what} {getattr(found, what)}, and had {getattr(saved, what)}"
-        bits = [
-            one.detach().cpu().contiguous().view(-1).view(torch.uint8) for one in (found, saved)
-        ]
-        if not torch.equal(*bits):
-            return f"{path} has other values"
         if saved.numel():
+            bits = [one.detach().cpu().contiguous() for one in (found, saved)]
+            if not torch.equal(*(one.view(-1).view(torch.uint8) for one in bits)):
+                return f"{path} has other values"
             self._tensors.append((found, saved, path))
         return ""
 

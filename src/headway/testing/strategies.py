@@ -154,7 +154,7 @@ def tensors(draw: st.DrawFn) -> Any:
     tensor = (raw[:size] & 1 if dtype == torch.bool else raw[:size].clone()).view(dtype).view(shape)
     match draw(st.sampled_from(["as it is", "T", "gaps", "shared", "parameter"])):
         case "T":
-            return tensor.permute(*reversed(range(len(shape))))
+            return tensor.permute(tuple(reversed(range(len(shape)))))
         case "gaps":
             return tensor[..., ::2] if shape else tensor
         case "shared":
