@@ -17,6 +17,8 @@ from headway.model.errors import UntrustedState
 from headway.model.events import Event, RunEnded
 from headway.testing.memory import MemoryStorage
 
+pytestmark = pytest.mark.reliability("R11")
+
 RUN = "1tq4zk-8f3d"
 PICKLE: dict[str, Any] = {"$": "pickle", "data": b"cposix\nsystem\n"}
 LONG_SPELLING = b"\xdf\0\0\0\1\xda\0\1$\xdb\0\0\0\6pickle"  # the same map, as nobody writes it

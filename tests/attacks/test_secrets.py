@@ -14,6 +14,8 @@ PROGRAM = """
 import os
 from headway import current_context, task, workflow
 
+pytestmark = pytest.mark.reliability("R11")
+
 @task(retries=1)
 def train(n: int) -> int:
     print("training")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -179,10 +180,14 @@ def test_names_that_differ_in_case_or_form_or_begin_alike_are_all_there(tmp_path
         assert (tmp_path / "t" / name).read_bytes() == name.encode()
 
 
-def test_what_does_not_fit_is_refused_before_a_byte_is_written(tmp_path: Path) -> None:
-    large = tuple(Entry(f"f{i}", "file", 0o644, 1 << 50, None, ()) for i in range(4))
-    with pytest.raises(StorageFull, match="needs 4503599627370496 bytes, and there are"):
-        forged(*large, packs=("p",)).restore(tmp_path / "t")
+def test_what_does_not_fit_is_refused_before_a_byte_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = SimpleNamespace(f_blocks=100, f_bavail=4, f_frsize=4096)
+    monkeypatch.setattr("headway.checkpoint.directory.os.fstatvfs", lambda _: small)
+    monkeypatch.setattr(directory, "_fill", lambda *_: pytest.fail("it wrote"))
+    with pytest.raises(StorageFull, match="needs 20000 bytes, and there are 16384"):
+        forged(file("f", b"x" * 20_000)).restore(tmp_path / "t")
     assert list((tmp_path / "t").iterdir()) == []
 
 

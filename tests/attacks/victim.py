@@ -187,6 +187,7 @@ def bombs(place: Path) -> Iterator[tuple[str, MemoryStorage]]:
         file["chunks"] = [chunk] * (size >> 20)
         record = {**base, "kind": "bytes", "entries": [file]}
         yield f"a file of {size}", home_with([plain(record)], packs)
+    yield from compressed(base)
     many = [array(64 << 20) for _ in range(200)]
     yield "one part, 200 times", state(plain({"a": many}), 64 << 20)
     strided = {"$": "tensor", "part": 0, "dtype": "uint8", "stride": [0, 0], "offset": 0}
@@ -223,6 +224,35 @@ def bombs(place: Path) -> Iterator[tuple[str, MemoryStorage]]:
         nested = [["f", nested]]
         if _ == 300:
             yield "a dtype 300 deep", state(plain({"a": {**array(1), "dtype": nested}}), 1 << 20)
+
+
+def compressed(base: dict[str, Any]) -> Iterator[tuple[str, MemoryStorage]]:
+    """A few kilobytes that are much once they are decompressed."""
+    import zstandard
+
+    zeros = bytes(64 << 20)
+    frame = zstandard.ZstdCompressor().compress(zeros)
+    bomb = zstandard.ZstdCompressor().compress(bytes(256 << 20))
+    long = zstandard.ZstdCompressionParameters(window_log=30, enable_ldm=True)
+    wide = zstandard.ZstdCompressor(compression_params=long).compress(bytes(1 << 20))
+    packs = {f"{PREFIX}/packs/p": frame, f"{PREFIX}/packs/b": bomb, f"{PREFIX}/packs/w": wide}
+    names = ["p", "b", "w"]
+    whole: list[Any] = [xxh3_128_digest(zeros), 0, 0, 64 << 20, len(frame), 1]
+    cases: list[tuple[str, list[list[Any]]]] = [
+        ("much", [whole] * 128),
+        ("more than it says", [[xxh3_128_digest(bytes(1 << 20)), 1, 0, 1 << 20, len(bomb), 1]]),
+        ("less than it says", [[xxh3_128_digest(zeros), 2, 0, 64 << 20, len(wide), 1]]),
+        ("a wide window", [[xxh3_128_digest(bytes(1 << 20)), 2, 0, 1 << 20, len(wide), 1]]),
+        ("an unknown codec", [[*whole[:5], 7]]),
+        ("no frame", [[bytes(16), 0, 9, 1000, 1000, 4]]),
+        ("an impossible length", [[bytes(16), 0, 0, 1 << 40, len(frame), 1]]),
+    ]
+    for what, chunks in cases:
+        size = sum(chunk[3] for chunk in chunks)
+        skeleton = {"a": {"$": "bytes", "part": 0}}
+        entry = {"name": "x", "kind": "part", "mode": 0, "size": size, "chunks": chunks}
+        record = {**base, "packs": names, "entries": [entry], "skeleton": plain(skeleton)}
+        yield f"compressed, {what}", home_with([plain(record)], packs)
 
 
 def values(place: Path) -> Iterator[Case]:

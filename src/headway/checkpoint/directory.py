@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
+from headway.checkpoint.fill import sized
 from headway.checkpoint.restore import content, corrupt
 from headway.model.errors import InputError, StorageError, StorageFull
 from headway.model.manifest import Manifest
@@ -61,6 +62,7 @@ def to_directory(storage: Storage, packs: str, manifest: Manifest, target: Path)
         StorageError: the home could not be read, or `target` not be written.
     """
     check_names(manifest)
+    sized(manifest)
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise InputError(f"{target} is not a directory, so nothing can be restored into it")
     try:

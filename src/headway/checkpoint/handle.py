@@ -121,7 +121,7 @@ class Checkpoint:
                     f"{len(manifest.entries)} entries, and read() gives the bytes of exactly one. "
                     "Use restore() to get them all."
                 )
-            sized(manifest)
+            sized(manifest)  # an impossible size is damage, for which an older checkpoint stands in
             require(2 * files[0].size, f"checkpoint {manifest.number}")  # its pieces, and all of it
             return b"".join(content(self._storage, self._packs, manifest, files[0]))
 
