@@ -20,12 +20,14 @@ from tests.drawing import drawn
 from headway.checkpoint.fill import Target
 from headway.checkpoint.handle import Checkpoint
 from headway.checkpoint.inplace import Move
+from headway.checkpoint.lineage import read_lineage
 from headway.checkpoint.rebuild import plan, rebuild
 from headway.checkpoint.state import Flattened
 from headway.ledger.write import Ledger
 from headway.model.errors import CheckpointCorrupt, CheckpointError, InputError
 from headway.model.manifest import Manifest
 from headway.storage.local import LocalStorage
+from headway.testing.memory import MemoryStorage
 
 PREFIX = "runs/r/nodes/n"
 
@@ -387,3 +389,21 @@ class TestTensors:
             with pytest.raises(CheckpointCorrupt):
                 rebuild(msgspec.msgpack.encode({"x": header}), [8], lambda _parts: None)
         assert rebuild(msgspec.msgpack.encode(good), [8], lambda _parts: None).shape == (2,)
+
+
+def test_a_tensor_whose_offset_is_no_number_is_damage_in_place_too() -> None:
+    torch = pytest.importorskip("torch")
+    shared = torch.arange(6)
+    storage = MemoryStorage()
+    checkpoint = Checkpoint(storage, PREFIX)
+    checkpoint.save({"a": shared, "b": shared[1:]})
+    manifest = read_lineage(storage, PREFIX).manifests[0]
+    tree = msgspec.msgpack.decode(manifest.skeleton or b"")
+    tree["b"]["offset"] = True
+    forged = MemoryStorage()
+    record = msgspec.structs.replace(manifest, skeleton=msgspec.msgpack.encode(tree))
+    Ledger.open(forged, f"{PREFIX}/ledger").append(msgspec.msgpack.encode(record))
+    live = {"a": torch.zeros(6, dtype=torch.int64), "b": torch.zeros(5, dtype=torch.int64)}
+    for into in (None, live):
+        with pytest.raises(CheckpointCorrupt, match="looks outside of its storage"):
+            Checkpoint(forged, PREFIX).load(into=into)

@@ -101,7 +101,8 @@ def form(header: dict[str, Any], size: int) -> tuple[Any, tuple[int, ...]]:
         room = size // dtype.itemsize
         if (
             len(shape) != len(stride)
-            or type(offset) is not int
+            or type(offset) is not int  # a bool is an int, and no offset
+            or math.prod(shape) > _MOST_ELEMENTS
             or not 0 <= offset <= room - reach
         ):
             raise CheckpointCorrupt("a stored tensor looks outside of its storage")
@@ -118,7 +119,8 @@ def empty(header: dict[str, Any], size: int) -> Any:
     dtype, shape = form(header, size)
     if "stride" in header:
         return torch.empty(size, dtype=torch.uint8)
-    return torch.empty(shape, dtype=dtype)
+    with _sound():
+        return torch.empty(shape, dtype=dtype)
 
 
 def view(header: dict[str, Any], filled: Any) -> Any:
@@ -128,12 +130,14 @@ def view(header: dict[str, Any], filled: Any) -> Any:
     tensor = filled
     if "stride" in header:
         dtype, shape = form(header, filled.numel())
-        tensor = torch.empty(0, dtype=dtype).set_(
-            filled.untyped_storage(), header["offset"], shape, header["stride"]
-        )
-    if header.get("parameter"):
-        return torch.nn.Parameter(tensor, requires_grad=bool(header.get("requires_grad")))
-    return tensor.requires_grad_(bool(header.get("requires_grad")))
+        with _sound():
+            tensor = torch.empty(0, dtype=dtype).set_(
+                filled.untyped_storage(), header["offset"], shape, header["stride"]
+            )
+    with _sound():
+        if header.get("parameter"):
+            return torch.nn.Parameter(tensor, requires_grad=bool(header.get("requires_grad")))
+        return tensor.requires_grad_(bool(header.get("requires_grad")))
 
 
 def whole(live: Any, header: dict[str, Any], size: int) -> Any | None:
