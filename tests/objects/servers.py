@@ -80,7 +80,14 @@ class Server:
             self.process = None
 
 
-def s3(endpoint: str, prefix: str = "", *, bucket: str = BUCKET, timeout: float = 5) -> Bucket:
+def s3(
+    endpoint: str,
+    prefix: str = "",
+    *,
+    bucket: str = BUCKET,
+    timeout: float = 5,
+    retries: int = 0,
+) -> Bucket:
     """A client of an S3 server, as `open_bucket` makes it, without the environment."""
     client: Any = {"allow_http": True, "timeout": timedelta(seconds=timeout)}
     options: Any = {
@@ -90,7 +97,7 @@ def s3(endpoint: str, prefix: str = "", *, bucket: str = BUCKET, timeout: float 
         "access_key_id": KEY,
         "secret_access_key": SECRET,
         "client_options": client,
-        "retry_config": {"max_retries": 0, "retry_timeout": timedelta(seconds=timeout)},
+        "retry_config": {"max_retries": retries, "retry_timeout": timedelta(seconds=timeout)},
     }
     plain = S3Store(bucket, disable_bulk_delete=True, **options)
     return ObstoreBucket(S3Store(bucket, **options), plain)

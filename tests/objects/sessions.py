@@ -41,13 +41,19 @@ def new_prefix() -> str:
 
 
 def home(
-    endpoint: str, prefix: str, *, timeout: float = 5, patience: float = 20, marker: bool = True
+    endpoint: str,
+    prefix: str,
+    *,
+    timeout: float = 5,
+    patience: float = 20,
+    marker: bool = True,
+    storage: type[ObjectStorage] = ObjectStorage,
 ) -> ObjectStorage:
     """A home by way of an endpoint."""
     bucket = servers.s3(endpoint, prefix, timeout=timeout)
     limits = Limits(patience=patience)
     url = f"s3://{servers.BUCKET}/{prefix}"
-    return ObjectStorage(bucket, url, marker=MARKER if marker else None, limits=limits)
+    return storage(bucket, url, marker=MARKER if marker else None, limits=limits)
 
 
 @dataclass

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from tests.counting import count
+from tests.crash.mutants import Code, Edit, Mutant, planted
 from tests.objects import proxy as proxies
+from tests.objects import servers
 from tests.objects.proxy import Fault, Request
 from tests.objects.sessions import (
     LEDGER,
@@ -21,11 +23,17 @@ from tests.objects.sessions import (
     until_unreachable,
 )
 
+from headway.checkpoint.handle import Checkpoint
 from headway.ledger.read import read_ledger
 from headway.ledger.write import Ledger
-from headway.model.errors import CheckpointFenced, StorageUnavailable
+from headway.model.errors import CheckpointFenced, HeadwayError, StorageUnavailable
+from headway.ports import KeyExists
 
-pytestmark = [pytest.mark.reliability("R10"), pytest.mark.objects, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.objects,
+    pytest.mark.reliability("R10"),
+    pytest.mark.timeout(600),
+]
 
 QUICK = [Fault.LOSE_REQUEST, Fault.LOSE_REPLY, Fault.HELD]
 SUDDEN = [*QUICK, Fault.CUT_REQUEST, Fault.CUT_REPLY, Fault.REFUSE, Fault.SPOIL, Fault.DELAY]
@@ -71,6 +79,7 @@ def _sweep_once(endpoint: str, fault: Fault, indices: range) -> int:
         assert proxy.happened[fault] == 1, f"{fault} did not happen at {index}"
         judge(home(endpoint, prefix), told)
         struck += 1
+    count("R10", "faults at one request each", struck)
     return struck
 
 
@@ -86,18 +95,16 @@ def _sweep_for_good(endpoint: str, fault: Fault, indices: range) -> Counter[str]
             proxy.release()
         direct = home(endpoint, prefix, marker=False)
         judge(direct, told)
+    count("R10", "stores lost for good", ends["unreachable"])
     return ends
 
 
 @pytest.mark.parametrize("fault", QUICK, ids=repr)
-def test_one_fault_at_any_request_goes_unnoticed(
-    seaweed: Any, fault: Fault, record_property: Callable[[str, object], None]
-) -> None:
+def test_one_fault_at_any_request_goes_unnoticed(seaweed: Any, fault: Fault) -> None:
     length = _length(seaweed.endpoint)
     struck = _sweep_once(seaweed.endpoint, fault, range(length))
     assert struck == length > 30
-    record_property("faults", struck)
-    count("R10", f"requests with {fault}", struck)
+    print(f"{fault}: {struck} faults, no false conflict, no false success")
 
 
 @pytest.mark.slow
@@ -107,7 +114,7 @@ def test_one_fault_of_any_kind_goes_unnoticed(seaweed: Any, fault: Fault) -> Non
     length = _length(seaweed.endpoint)
     struck = _sweep_once(seaweed.endpoint, fault, range(length))
     assert struck == length
-    count("R10", f"requests with {fault}", struck)
+    print(f"{fault}: {struck} faults, no false conflict, no false success")
 
 
 @pytest.mark.parametrize("fault", [f for f in Fault if f not in {*QUICK, Fault.NONE}], ids=repr)
@@ -132,7 +139,7 @@ def test_a_store_that_goes_away_at_any_request_takes_nothing_along(
     length = _length(seaweed.endpoint)
     ends = _sweep_for_good(seaweed.endpoint, fault, range(length))
     assert ends.total() == length
-    count("R10", f"outages ({fault}) that began at a request", length)
+    print(f"{fault} from each of {length} requests on: {dict(ends)}")
 
 
 def test_a_record_that_arrives_after_its_writer_went_on_stays_outside(seaweed: Any) -> None:
@@ -195,6 +202,84 @@ def test_of_two_writers_the_older_one_is_told_whatever_is_lost(seaweed: Any, fau
         newer.append(b"two")
         chain = read_ledger(direct, LEDGER)
         assert [record.payload for record in chain.records] == [b"one", b"two"]
+
+
+UNSURE = "                    unsure = True\n"
+MUTANTS = [
+    (
+        Mutant(
+            "a lost answer is forgotten", (Edit("object", UNSURE, "                    pass\n"),)
+        ),
+        Fault.LOSE_REPLY,
+    ),
+    (
+        Mutant("no answer is good news", (Edit("object", UNSURE, "                    return\n"),)),
+        Fault.LOSE_REQUEST,
+    ),
+    (
+        Mutant(
+            "a lost answer is an error at once",
+            (Edit("object", "if last or refusal.kind is not Kind.UNKNOWN:", "if True:"),),
+        ),
+        Fault.LOSE_REPLY,
+    ),
+    (
+        Mutant(
+            "what is there after a lost answer is a rival's",
+            (
+                Edit(
+                    "object",
+                    'return bool(found.data == memoryview(data).cast("B"))',
+                    "return False",
+                ),
+            ),
+        ),
+        Fault.SPOIL,
+    ),
+]
+
+
+@pytest.mark.parametrize(("mutant", "fault"), MUTANTS, ids=[str(m) for m, _ in MUTANTS])
+def test_each_rule_is_needed(seaweed: Any, mutant: Mutant, fault: Fault) -> None:
+    length = _length(seaweed.endpoint)
+    with planted(mutant) as code:
+        assert any(_goes_wrong(seaweed.endpoint, code, fault, index) for index in range(length))
+    count("R10", "mutants caught")
+
+
+def _goes_wrong(endpoint: str, code: Code, fault: Fault, index: int) -> bool:
+    told, prefix = Told(), new_prefix()
+    with proxies.faults(endpoint, _once(fault, index)) as proxy:
+        try:
+            session(home(proxy.endpoint, prefix, storage=code.object.ObjectStorage), told)
+            judge(home(endpoint, prefix), told)
+        except (AssertionError, HeadwayError):
+            return proxy.happened[fault] == 1
+    return False
+
+
+def test_a_client_that_tries_again_by_itself_takes_itself_for_a_rival(seaweed: Any) -> None:
+    """Why the client's own retries are off."""
+    with proxies.faults(seaweed.endpoint, _once(Fault.SPOIL, 0)) as proxy:
+        storage = home(proxy.endpoint, new_prefix(), marker=False)
+        storage._bucket = servers.s3(proxy.endpoint, new_prefix(), retries=2)
+        with pytest.raises(KeyExists):
+            storage.create("a", b"ours")
+    assert proxy.happened[Fault.SPOIL] == 1
+    with proxies.faults(seaweed.endpoint, _once(Fault.SPOIL, 0)) as proxy:
+        home(proxy.endpoint, new_prefix(), marker=False).create("a", b"ours")
+    assert proxy.happened[Fault.SPOIL] == 1
+
+
+def test_a_small_commit_is_two_requests(seaweed: Any) -> None:
+    with proxies.faults(seaweed.endpoint) as proxy:
+        checkpoint = Checkpoint(home(proxy.endpoint, new_prefix(), marker=False), "lineages/l")
+        checkpoint.write(b"first")
+        before = len(proxy.requests)
+        for _ in range(5):
+            checkpoint.write(bytes(1024))
+        checkpoint.close()
+    assert [request.method for request in proxy.requests[before:]] == ["PUT", "GET"] * 5
 
 
 def test_an_answer_that_stays_away_is_waited_for_no_longer_than_said(seaweed: Any) -> None:
