@@ -10,7 +10,7 @@ from tests.crash.mutants import Edit, Mutant, planted, real
 from tests.crash.protocol import Scope
 from tests.objects.model import ObjectSearch, search
 
-pytestmark = pytest.mark.reliability("R8")
+pytestmark = pytest.mark.reliability("R8", "R10")
 
 A = (b"a1", b"a2")
 B = (b"b1", b"b2")
