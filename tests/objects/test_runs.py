@@ -23,7 +23,9 @@ pytestmark = [pytest.mark.objects, pytest.mark.timeout(240)]
 SERVERS = {"s3": "seaweed", "az": "azurite"}
 PROGRAMS = {"s3": ("weed", servers.seaweedfs), "az": ("azurite-blob", servers.azurite)}
 
-schemes = pytest.mark.parametrize("scheme", ["s3", pytest.param("az", marks=pytest.mark.slow)])
+schemes = pytest.mark.parametrize(
+    "scheme", ["s3", pytest.param("az", marks=[pytest.mark.azure, pytest.mark.slow])]
+)
 
 
 @pytest.fixture
