@@ -46,8 +46,8 @@ def measure(stage: Stage) -> Row:
         figures.append(ratio(name, blocked, found.of(LIMIT), target=1.2))
     about = (
         f"{rounds} rounds. Before each second save all of the state is saved; then some of it changes, and "
-        "it is saved in the background. Written is what the process sent towards the disk until the "
-        "second save was durable (`write_bytes` of /proc/self/io), records included, by the bytes of the "
-        "state; of the others one round."
+        "it is saved in the background. Written is what the process has written until the second save was "
+        "durable (`wchar` of /proc/self/io), records included, by the bytes of the state; of the others "
+        "one round."
     )
     return Row(KEY, TITLE, about, tuple(figures))
