@@ -7,6 +7,7 @@ obstore; headway too.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import http.client
 import itertools
 import json
@@ -34,6 +35,7 @@ BUCKET, KEY, SECRET = "bench", "headway", "on-loopback-only"
 PART, PARTS = 16 << 20, 4  # bytes of a part, and how many are under way at once
 SMALL = 20  # saves of 1 KiB a turn
 PATIENCE = 60.0
+_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
 
 @contextlib.contextmanager
@@ -148,8 +150,17 @@ def _server(place: Path) -> Iterator[int]:
         "-master.telemetry=false",
         *(f"-{name}={port}" for name, port in ports.items()),
     ]
+    libc = ctypes.CDLL(None)
     server = subprocess.Popen(
-        command, stdout=sys.stderr, stdin=subprocess.DEVNULL, start_new_session=True, cwd=place
+        command,
+        stdout=sys.stderr,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd=place,
+        # It goes with us, however we go.
+        preexec_fn=lambda: libc.prctl(  # noqa: PLW1509  # no other thread runs yet
+            _DEATH_SIGNAL, signal.SIGKILL
+        ),
     )
     try:
         _await(ports["s3.port"], server)
