@@ -236,7 +236,8 @@ def test_a_tensor_elsewhere_gets_its_bytes_in_pieces(
     checkpoint.load(live)
     assert torch.equal(live["w"], weights) and live["tied"] is live["w"]
     assert torch.equal(live["other"], saved["other"])
-    assert len(pieces) == 3  # 12 MB in two, and the small one; what is tied is read once
+    assert len(pieces) > 2 and all(piece.stop - piece.start <= 8 << 20 for piece in pieces)
+    assert sum(piece.stop - piece.start for piece in pieces) == 12_014_000  # what is tied, once
 
 
 class TestLargeFiles:
