@@ -134,7 +134,7 @@ def test_no_power_loss_does_in_the_long_sweep(tmp_path: Path) -> None:
     count("R3", "states after a power loss", judge.homes)
     count("R3", "of them with checkpoints given up", judge.deleted)
     homes = judge.homes  # pytest would show all that the judge has seen
-    assert homes > 400_000
+    assert homes > 100_000
 
 
 @pytest.mark.parametrize("mutant", [EARLY, FORGETFUL], ids=str)
