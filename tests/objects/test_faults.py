@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -71,7 +72,7 @@ def _sweep_once(endpoint: str, fault: Fault, indices: range) -> int:
     struck = 0
     for index in indices:
         told, prefix = Told(), new_prefix()
-        timeout = 0.4 if fault in WAITING else 5
+        timeout = 1 if fault in WAITING else 5
         with proxies.faults(endpoint, _once(fault, index)) as proxy:
             session(home(proxy.endpoint, prefix, timeout=timeout), told)
             proxy.release()
@@ -81,6 +82,22 @@ def _sweep_once(endpoint: str, fault: Fault, indices: range) -> int:
         struck += 1
     count("R10", "faults at one request each", struck)
     return struck
+
+
+def _sweep_twice(endpoint: str, indices: range) -> None:
+    """A reply is lost, and then that of the second request after it: the one that settles the first."""
+    for index in indices:
+        told, prefix = Told(), new_prefix()
+        with proxies.faults(endpoint, partial(_at, {index, index + 2})) as proxy:
+            session(home(proxy.endpoint, prefix), told)
+        assert told.done
+        assert proxy.happened[Fault.LOSE_REPLY] == 2
+        judge(home(endpoint, prefix), told)
+        count("R10", "pairs of faults")
+
+
+def _at(indices: set[int], request: Request) -> Fault:
+    return Fault.LOSE_REPLY if request.index in indices else Fault.NONE
 
 
 def _sweep_for_good(endpoint: str, fault: Fault, indices: range) -> Counter[str]:
@@ -119,9 +136,18 @@ def test_one_fault_of_any_kind_goes_unnoticed(seaweed: Any, fault: Fault) -> Non
 
 @pytest.mark.parametrize("fault", [f for f in Fault if f not in {*QUICK, Fault.NONE}], ids=repr)
 def test_a_fault_of_another_kind_here_and_there(seaweed: Any, fault: Fault) -> None:
-    step = 9 if fault in WAITING else 5
+    step = 14 if fault in WAITING else 5
     first = [*Fault].index(fault) % step
     assert _sweep_once(seaweed.endpoint, fault, range(first, _length(seaweed.endpoint), step))
+
+
+def test_the_answer_that_settles_a_lost_one_may_be_lost_as_well(seaweed: Any) -> None:
+    _sweep_twice(seaweed.endpoint, range(0, _length(seaweed.endpoint) - 1, 2))
+
+
+@pytest.mark.slow
+def test_it_may_be_lost_at_any_request(seaweed: Any) -> None:
+    _sweep_twice(seaweed.endpoint, range(_length(seaweed.endpoint) - 1))
 
 
 @pytest.mark.parametrize("fault", [Fault.LOSE_REPLY, Fault.HELD, Fault.REFUSE], ids=repr)

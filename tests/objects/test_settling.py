@@ -33,6 +33,7 @@ class Script:
     def __init__(self, *plan: Kind | str) -> None:
         self.plan = [*plan]
         self.blind: Kind | None = None  # what every `get` answers
+        self.deaf = 0  # how many `get`s to come are not answered
         self.objects: dict[str, bytes] = {}
         self.asked: list[str] = []
         self.lock = threading.Lock()
@@ -51,6 +52,9 @@ class Script:
 
     def get(self, path: str, start: int, end: int) -> Found:
         self.asked.append(f"get {path}")
+        if self.deaf:
+            self.deaf -= 1
+            raise Refusal(Kind.UNKNOWN, "planted")
         if self.blind is not None:
             raise Refusal(self.blind, "planted")
         if path not in self.objects:
@@ -91,6 +95,18 @@ def test_a_lost_answer_is_settled_by_what_is_there() -> None:
     _storage(script).create("a", b"ours")
     assert script.asked == ["put a", "put a", "get a"]
     assert script.objects == {"a": b"ours"}
+
+
+def test_the_question_what_is_there_is_asked_again() -> None:
+    script = Script("lost")
+    script.deaf = 2
+    _storage(script).create("a", b"ours")
+    assert script.asked == ["put a", "put a", "get a", "put a", "get a", "put a", "get a"]
+    script = Script(Kind.UNKNOWN)
+    script.deaf = 1
+    script.objects["a"] = b"them"
+    with pytest.raises(KeyExists):
+        _storage(script).create("a", b"ours")
 
 
 @pytest.mark.parametrize("there", [b"them", b"our", b"ours!", b""])

@@ -241,7 +241,7 @@ class ObjectStorage:
                 if refusal.kind is Kind.UNKNOWN:
                     unsure = True
                 if refusal.kind is not Kind.UNKNOWN or last:
-                    verdict = self._settled(path, data, doing, refusal)
+                    verdict = self._settled(path, data, doing, last)
                     if verdict is True and unsure:
                         return
                     if verdict is not None:
@@ -249,8 +249,8 @@ class ObjectStorage:
                 if last:
                     raise error_of(refusal, doing, self._url) from None
 
-    def _settled(self, path: str, data: Any, doing: str, refusal: Refusal) -> bool | None:
-        """Whether what is there equals `data`; None when there is nothing."""
+    def _settled(self, path: str, data: Any, doing: str, last: bool) -> bool | None:
+        """Whether what is there equals `data`; None when there is nothing, or no answer yet."""
         try:
             found = self._bucket.get(path, 0, len(data) + 1)
         except Refusal as other:
@@ -258,7 +258,9 @@ class ObjectStorage:
                 return None
             if other.kind is Kind.BEYOND:
                 return len(data) == 0
-            raise error_of(refusal, doing, self._url) from None
+            if other.kind is Kind.UNKNOWN and not last:
+                return None
+            raise error_of(other, doing, self._url) from None
         return bool(found.data == memoryview(data).cast("B"))
 
     def _exists(self, path: str) -> KeyExists:
