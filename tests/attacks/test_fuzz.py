@@ -303,7 +303,7 @@ def _trees(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 TREES = st.recursive(LEAVES, _trees, max_leaves=12)
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(TREES)
 def test_any_tree_is_a_state_or_a_typed_error(tree: Any) -> None:
     def fill(parts: Sequence[tuple[int, memoryview]]) -> None:
@@ -316,7 +316,7 @@ def test_any_tree_is_a_state_or_a_typed_error(tree: Any) -> None:
         pass
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(TREES)
 def test_any_tree_is_a_value_or_a_typed_error(tree: Any) -> None:
     values = Values(MemoryStorage(trusted=False), "runs/r/values")
