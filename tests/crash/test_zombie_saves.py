@@ -8,6 +8,7 @@ perhaps stands still itself; the last one ends well. Then those that stood still
 from __future__ import annotations
 
 import random
+import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
@@ -94,7 +95,8 @@ class Schedule:
 
     def _begin(self, rank: int, truth: list[Named]) -> Attempt:
         freeze = Freeze(self.home, None, after=self.source.random() < 0.5)
-        attempt = Attempt(Checkpoint(freeze, PREFIX, attempt=rank, keep="all"), freeze)
+        checkpoint = Checkpoint(freeze, PREFIX, attempt=rank, scratch=self.scratch, keep="all")
+        attempt = Attempt(checkpoint, freeze)
         exists = attempt.checkpoint.prev_exists()
         attempt.seen = self._stored()
         assert exists == bool(attempt.seen)
@@ -194,6 +196,7 @@ def play(seeds: range, scratch: Path) -> tuple[int, int]:
             error.add_note(f"Schedule({seed})")
             raise
         stood, told = stood + schedule.stood, told + schedule.told
+        shutil.rmtree(place)
     return stood, told
 
 
