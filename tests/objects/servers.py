@@ -31,6 +31,10 @@ from headway.storage.client import ObstoreBucket
 KEY, SECRET, BUCKET = "test-key", "test-secret", "headway"
 
 
+# A test session that is killed cannot stop its servers: they get the signal with it.
+_WITH_US = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+
+
 @dataclass
 class Server:
     """A store in a process group of its own.
@@ -51,7 +55,7 @@ class Server:
         """Run it, and wait until it answers."""
         with (self.place / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                self.command,
+                [*_WITH_US, *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
