@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from tests.counting import count
 
-pytestmark = pytest.mark.reliability("R11")
+pytestmark = [pytest.mark.reliability("R11"), pytest.mark.frameworks]
 
-pytest.importorskip("torch")
+pytest.importorskip("torch", reason="no PyTorch: `make frameworks` installs it")
 
 ROOT = Path(__file__).parents[2]
 MOST_MEMORY = 1200  # MiB that a process may have grown by: its limit is 1 GiB of address space more

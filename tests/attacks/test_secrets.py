@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.reliability("R11")
+
 PROGRAM = """
 import os
 from headway import current_context, task, workflow
-
-pytestmark = pytest.mark.reliability("R11")
 
 @task(retries=1)
 def train(n: int) -> int:

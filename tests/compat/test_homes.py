@@ -194,6 +194,7 @@ def test_a_torn_end_is_told_and_passed_over(home: Home) -> None:
     checkpoint.close()
 
 
+@pytest.mark.frameworks
 def test_tensors_come_back(home: Home) -> None:
     pytest.importorskip("torch")
     with open_checkpoint(f"{home.path}/tensors") as checkpoint:

@@ -31,7 +31,6 @@ from headway.storage.client import ObstoreBucket
 KEY, SECRET, BUCKET = "test-key", "test-secret", "headway"
 
 
-# A test session that is killed cannot stop its servers: they get the signal with it.
 _WITH_US = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 
 
@@ -51,11 +50,15 @@ class Server:
     ready: Callable[[], bool] = lambda: True  # whether it is up
     process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Run it, and wait until it answers."""
+    def start(self, *, with_us: bool = True) -> None:
+        """Run it, and wait until it answers.
+
+        Args:
+            with_us: it ends when this thread does, for a test session that is killed stops nothing.
+        """
         with (self.place / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*_WITH_US, *self.command],
+                [*(_WITH_US if with_us else ()), *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -182,7 +182,7 @@ def test_the_server_dies_and_comes_back_with_all_that_was_acknowledged() -> None
         server.kill()
         with pytest.raises(StorageUnavailable):
             home(server.endpoint, prefix, patience=0.2).read("headway.json")
-        back = threading.Timer(0.5, server.start)
+        back = threading.Timer(0.5, server.start, kwargs={"with_us": False})
         back.start()
         judge(home(server.endpoint, prefix, patience=60), told)
         back.join()

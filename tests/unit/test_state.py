@@ -391,6 +391,7 @@ class TestTensors:
         assert rebuild(msgspec.msgpack.encode(good), [8], lambda _parts: None).shape == (2,)
 
 
+@pytest.mark.frameworks
 def test_a_tensor_whose_offset_is_no_number_is_damage_in_place_too() -> None:
     torch = pytest.importorskip("torch")
     shared = torch.arange(6)
