@@ -49,23 +49,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = Path(scratch).resolve()
         described = machine(place)
         stage = Stage(place, others, options.quick, options.huge, say, Orphans())
-        rows = tuple(_measured(key, stage) for key in options.only or ROWS)
-    report = Report(
-        command=shlex.join(["python", "-m", "benchmarks", *_without_places(typed)]),
-        date=dt.datetime.now(dt.UTC).date().isoformat(),
-        quick=options.quick,
-        machine=described,
-        versions=_versions(others),
-        rows=rows,
-        seconds=time.monotonic() - began,
-    )
+        target = options.results or (None if options.quick or options.only else RESULTS)
+        rows: list[Row] = []
+        for key in options.only or ROWS:
+            rows.append(_measured(key, stage))
+            report = Report(
+                command=shlex.join(["python", "-m", "benchmarks", *_without_places(typed)]),
+                date=dt.datetime.now(dt.UTC).date().isoformat(),
+                quick=options.quick,
+                machine=described,
+                versions=_versions(others),
+                rows=tuple(rows),
+                seconds=time.monotonic() - began,
+            )
+            if target is not None:  # a run that is interrupted leaves the rows that it has
+                target.write_text(to_markdown(report), encoding="utf-8")
     if options.json:
         print(json.dumps(report.plain(), indent=2, ensure_ascii=False))
     else:
         to_terminal(report)
-    target = options.results or (None if options.quick or options.only else RESULTS)
     if target is not None:
-        target.write_text(to_markdown(report), encoding="utf-8")
         say(f"written: {target}")
     return 1 if any(row.error for row in rows) else 0
 
