@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.figure import MET, MISSED, NO_TARGET, UNKNOWN, Figure, Row, shown
+from benchmarks.tried import TRIED
 
 _HEAD = "Written by `python -m benchmarks`; do not edit. How the rows are measured: [README.md](README.md)."
 _READING = (
@@ -127,7 +128,10 @@ def _cells(figure: Figure) -> tuple[str, ...]:
 
 
 def _notes(row: Row) -> list[str]:
-    return [f"{figure.name}: {figure.note}" for figure in row.figures if figure.note]
+    notes = [f"{figure.name}: {figure.note}" for figure in row.figures if figure.note]
+    if row.key in TRIED and any(figure.verdict in {MISSED, UNKNOWN} for figure in row.figures):
+        notes.append(f"tried: {TRIED[row.key]}")
+    return notes
 
 
 def _counted(rows: Sequence[Row]) -> str:
