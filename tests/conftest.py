@@ -15,7 +15,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-os.environ["HEADWAY_CACHE_SIZE"] = "0"  # nothing of this user's, and no test that passes for it
+os.environ.pop("HEADWAY_CACHE_SIZE", None)  # nothing of this user's, and no test that passes for it
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from headway.testing.memory import MemoryStorage
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.delenv("HEADWAY_CACHE_SIZE", raising=False)
+    monkeypatch.setenv("HEADWAY_CACHE_SIZE", "10G")
     return tmp_path / "headway" / "chunks"
 
 
@@ -106,10 +106,10 @@ def test_nothing_is_kept_of_a_local_home(place: Path) -> None:
     assert not place.exists()
 
 
-def test_it_can_be_switched_off(
+def test_nothing_is_kept_unless_somebody_asks(
     remote: MemoryStorage, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HEADWAY_CACHE_SIZE", "0")
+    monkeypatch.delenv("HEADWAY_CACHE_SIZE")
     assert open_cache() is None
     load(remote)
     assert not place.exists()

@@ -18,8 +18,10 @@ from pathlib import Path
 from xxhash import xxh3_128_hexdigest
 
 VARIABLE = "HEADWAY_CACHE_SIZE"
-"""Bytes that may be kept, with `K`, `M`, `G` or `T` behind the number; 0 keeps nothing."""
-DEFAULT = 10 << 30
+"""Bytes that may be kept, with `K`, `M`, `G` or `T` behind the number."""
+DEFAULT = 0
+"""Nothing is kept unless somebody asks: writing down what is read costs more than reading it did, over a
+link that is as fast as the disk."""
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SPARE = 4  # of the disk's free bytes, at most one in so many is used
 _HIDDEN = ".tmp-"
@@ -106,7 +108,7 @@ class Cache:
 
 
 def open_cache() -> Cache | None:
-    """This user's cache; None when `HEADWAY_CACHE_SIZE` says 0."""
+    """This user's cache; None unless `HEADWAY_CACHE_SIZE` allows one."""
     most = limit(os.environ.get(VARIABLE))
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Cache(Path(base, "headway", "chunks"), most) if most else None
