@@ -851,6 +851,6 @@ def test_a_kept_program_runs_elsewhere_only_when_the_store_is_trusted(
 
 
 def test_a_program_of_the_users_own_is_where_it_is(on: Machine, tmp_path: Path) -> None:
-    for path in ("/work/prog.py", "", f"{tmp_path}/programs/x/prog.py"):
+    for path in ("/elsewhere/prog.py", "", f"{tmp_path}/programs/x/prog.py"):
         program = Program("prog", path)
         assert here(on("a"), program) is program
