@@ -6,7 +6,7 @@ in `compose.py` alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from headway.model.errors import StorageError
@@ -27,6 +27,14 @@ class KeyExists(StorageError):
 
 class KeyMissing(StorageError):
     """Proven absence: the store answered, and there is nothing under that key."""
+
+
+READERS = 8
+"""Threads that read from a disk or a network at once: while some look at what they have, others wait."""
+
+
+def unseen(_: int) -> None:
+    """Look at nothing while it arrives."""
 
 
 class LogWriter(Protocol):
@@ -106,9 +114,20 @@ class Storage(Protocol):
         """`length` bytes from `offset`; fewer only at the end of what is stored."""
         ...
 
-    def read_into(self, key: str, offset: int, into: memoryview) -> int:
+    def read_into(
+        self, key: str, offset: int, into: memoryview, seen: Callable[[int], None] = unseen
+    ) -> int:
         """Fill writable memory with what is stored from `offset` on; how many bytes there were, fewer
-        than asked for only at the end of what is stored. Safe from several threads."""
+        than asked for only at the end of what is stored. Safe from several threads.
+
+        Args:
+            seen: may be told, in this thread and as they arrive, how many of the first bytes are there,
+                so that they can be looked at while they are in the processor's cache.
+        """
+        ...
+
+    def readers(self, key: str) -> int:
+        """How many threads at once read what is under `key` the fastest; a guess, and never a fault."""
         ...
 
     def read_log(self, key: str) -> bytes:

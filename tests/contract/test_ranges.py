@@ -85,7 +85,7 @@ def test_every_range_comes_back_into_any_memory(
 ) -> None:
     past.refuse = way.removeprefix("refused by ") if way.startswith("refused") else ""
     if way != "cached":
-        monkeypatch.setattr(ranges, "_cached", lambda *_: False)
+        monkeypatch.setattr(ranges, "cached", lambda *_: False)
     storage = LocalStorage(tmp_path)
     source = random.Random(2)
     edges = [0, 1, 4095, 4096, 8192, 12_288, 100_000, SIZE - 4096, SIZE - 1, SIZE, SIZE + 5000]
@@ -94,7 +94,11 @@ def test_every_range_comes_back_into_any_memory(
         length = source.choice([1, 100, 4096, 8191, 8192, 40_960, 65_537, SIZE])
         shift = source.choice([0, 0, 512, 16, 1])
         memory = mmap.mmap(-1, length + shift)
-        got = storage.read_into("k", offset, memoryview(memory)[shift : shift + length])
+        counts: list[int] = []
+        got = storage.read_into(
+            "k", offset, memoryview(memory)[shift : shift + length], counts.append
+        )
+        assert counts == sorted(counts) and counts[-1:] == ([got] if got else [])
         assert got == max(0, min(length, SIZE - offset)), (offset, length, shift)
         assert memory[shift : shift + got] == content[offset : offset + got], (
             offset,
@@ -135,7 +139,7 @@ def test_a_fault_past_the_cache_is_a_fault(
     tmp_path: Path, content: bytes, small: None, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     before = set(os.listdir("/proc/self/fd"))
-    monkeypatch.setattr(ranges, "_cached", lambda *_: False)
+    monkeypatch.setattr(ranges, "cached", lambda *_: False)
     struck = []
 
     def fault(fd: int, pieces: Any, offset: int) -> int:

@@ -33,14 +33,14 @@ def test_the_page_cache_is_asked_and_not_filled(
     elif ranges._pages_cached(fd, 0, SIZE) is None:
         pytest.skip("this kernel has no cachestat")
     os.pread(fd, SIZE, 0)
-    assert ranges._cached(fd, 0, SIZE)
-    assert ranges._cached(fd, SIZE // 2, 10 * SIZE)  # what is beyond the end is nobody's
+    assert ranges.cached(fd, 0, SIZE)
+    assert ranges.cached(fd, SIZE // 2, 10 * SIZE)  # what is beyond the end is nobody's
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    if ranges._cached(fd, 0, SIZE):
+    if ranges.cached(fd, 0, SIZE):
         pytest.skip("this filesystem keeps everything in memory")
-    assert not ranges._cached(fd, 0, SIZE)
+    assert not ranges.cached(fd, 0, SIZE)
     os.pread(fd, SIZE // 4, 0)
-    assert ranges._cached(fd, 0, SIZE // 4)
+    assert ranges.cached(fd, 0, SIZE // 4)
 
 
 def test_a_kernel_that_does_not_tell_says_so(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:

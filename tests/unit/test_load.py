@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from headway.checkpoint import fill, save, source, tensors
 from headway.checkpoint.handle import Checkpoint
 from headway.checkpoint.memory import Block
 from headway.model.errors import CheckpointCorrupt, InputError, StorageUnavailable
+from headway.ports import unseen
 from headway.storage.local import LocalStorage
 
 PREFIX = "runs/r/nodes/n"
@@ -27,11 +29,13 @@ class Watched(LocalStorage):
         self.reads = 0
         self.fail_at: int | None = None
 
-    def read_into(self, key: str, offset: int, into: memoryview) -> int:
+    def read_into(
+        self, key: str, offset: int, into: memoryview, seen: Callable[[int], None] = unseen
+    ) -> int:
         self.reads += 1
         if self.reads == self.fail_at:
             raise StorageUnavailable("a planted fault")
-        return super().read_into(key, offset, into)
+        return super().read_into(key, offset, into, seen)
 
 
 @pytest.fixture

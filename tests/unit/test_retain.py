@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,9 +22,10 @@ from headway.checkpoint.lineage import read_lineage
 from headway.checkpoint.restore import content
 from headway.checkpoint.retain import KEPT, OTHERS, Rule, given_up, metric_of, rule_of
 from headway.checkpoint.space import SPARES, Space, pack_name, pack_place, readable, unnamed
+from headway.checkpoint.thinning import Needs
 from headway.ledger.write import Ledger
 from headway.model.errors import CheckpointCorrupt, StorageError, StorageUnavailable
-from headway.model.manifest import Manifest
+from headway.model.manifest import Chunk, Entry, Manifest
 from headway.model.program import Warned
 from headway.model.settings import Best, Keep
 from headway.storage.local import LocalStorage
@@ -417,23 +420,23 @@ class TestReuse:
     def test_a_pack_of_this_turn_is_offered_once_somebody_asks(self, node: Node) -> None:
         space = self.space(node)
         first, second = self.saved(space, node, 1), self.saved(space, node, 2)
-        space.give_up([first], 100)
+        space.give_up(second, [first], 100)
         assert node.packs() == set(second.packs), "nobody reuses anything here"
         assert space.spare() is None
         third = self.saved(space, node, 3)
-        space.give_up([second], 100)
+        space.give_up(third, [second], 100)
         assert node.packs() == {*second.packs, *third.packs}
         assert space.spare() == f"{PACKS}/{second.packs[0]}"
         assert space.spare() is None
-        self.saved(space, node, 4)
-        space.give_up([], 0)
+        fourth = self.saved(space, node, 4)
+        space.give_up(fourth, [], 0)
         assert second.packs[0] not in node.packs(), "it was not taken, so it goes"
 
     def test_few_spares_are_kept_and_none_at_the_end(self, node: Node) -> None:
         space = self.space(node)
         space.spare()
         many = [self.saved(space, node, number) for number in range(1, 6)]
-        space.give_up(many[:4], 100)
+        space.give_up(many[4], many[:4], 100)
         assert len(node.packs()) == 1 + SPARES
         space.close()
         assert node.packs() == set(many[4].packs)
@@ -442,7 +445,7 @@ class TestReuse:
         space = self.space(node)
         space.spare()
         large, small = self.saved(space, node, 1, 10_000), self.saved(space, node, 2)
-        space.give_up([large], 100)
+        space.give_up(small, [large], 100)
         assert node.packs() == set(small.packs)
 
     def test_a_fork_takes_nothing_from_its_parent(
@@ -451,8 +454,8 @@ class TestReuse:
         space = self.space(node)
         space.spare()
         first = self.saved(space, node, 1)
-        self.saved(space, node, 2)
-        space.give_up([first], 100)
+        second = self.saved(space, node, 2)
+        space.give_up(second, [first], 100)
         monkeypatch.setattr(os, "getpid", lambda: -1)
         space.close()
         assert len(node.packs()) == 2
@@ -584,6 +587,78 @@ def test_a_thousand_checkpoints_of_a_gibibyte_do(tmp_path: Path) -> None:
     size, largest = grown(tmp_path / "home", parts=100, size=(1 << 30) // 100, saves=1000)
     print(f"1,000 checkpoints of {readable(size)}, 1 % changed each: at most {readable(largest)}")
     assert largest < 2.5 * size
+
+
+def changed_at_random(home: Path, size: int, saves: int) -> tuple[int, int]:
+    """Save a state of `size` bytes of which a hundredth changes each time, at random places, and keep all
+    of them. Returns (bytes of the packs, bytes of the first state and of all changes)."""
+    source = np.random.default_rng(0)
+    state = np.frombuffer(bytearray(source.bytes(size)), np.uint8)
+    rows = state.reshape(-1, 65_536)
+    changed = len(rows) // 100
+    with open_checkpoint(f"{home}/x", keep="all") as cp:
+        for save in range(saves):
+            if save:
+                rows[source.choice(len(rows), changed, replace=False)] += 1
+            cp.save({"state": state}, wait=False)
+        cp.flush()
+        assert len(cp.history()) == saves
+        packs = (home / "lineages/x/packs").iterdir()
+        return sum(p.stat().st_size for p in packs), size + (saves - 1) * changed * 65_536
+
+
+def test_all_checkpoints_take_the_first_state_and_the_changes(tmp_path: Path) -> None:
+    taken, changes = changed_at_random(tmp_path / "home", size=13 << 20, saves=160)
+    assert taken < 1.02 * changes
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_thousand_of_a_gibibyte_all_kept_do(tmp_path: Path) -> None:
+    taken, changes = changed_at_random(tmp_path / "home", size=1 << 30, saves=1000)
+    print(f"1,000 checkpoints, all kept, took {readable(taken)}; changed: {readable(changes)}")
+    assert taken < 1.02 * changes
+
+
+class TestNeeds:
+    """Which packs the next checkpoint should leave."""
+
+    def made(self, number: int, **live: int) -> Manifest:
+        """A checkpoint that refers to so many bytes of packs of 100."""
+        packs = tuple(live)
+        chunks = tuple(Chunk(b"", i, 0, live[name]) for i, name in enumerate(packs))
+        entry = Entry("x", "part", 0, sum(live.values()), None, chunks)
+        return msgspec.structs.replace(
+            made(number), packs=packs, stored=(100,) * len(packs), entries=(entry,)
+        )
+
+    def test_the_emptiest_go_until_half_is_needed(self) -> None:
+        base = self.made(1, a=10, b=60, c=20)
+        assert Needs([base]).thin(base) == {"a", "c"}
+        assert Needs([full := self.made(1, a=50, b=50)]).thin(full) == set()
+
+    def test_what_an_older_one_needs_is_not_written_anew(self) -> None:
+        older, base = self.made(1, a=100), self.made(2, a=5, b=40)
+        needs = Needs([older, base])
+        assert needs.thin(base) == set()
+        needs.drop([older], {"a", "b"})
+        assert needs.thin(base) == {"a", "b"}
+
+    def test_it_is_the_same_whatever_the_order_of_news(self) -> None:
+        source = random.Random(1)
+        for _ in range(200):
+            needs = Needs([])
+            kept: list[Manifest] = []
+            live: dict[str, int] = {}
+            for number in range(1, 30):
+                live = {k: v - source.randrange(v) for k, v in live.items() if v > 1}
+                live[f"p{number}"] = 100
+                kept.append(self.made(number, **live))
+                needs.add(kept[-1])
+                gone = [m for m in kept[:-1] if source.random() < 0.2]
+                kept = [m for m in kept if m not in gone]
+                needs.drop(gone, {name for m in kept for name in m.packs})
+                assert needs.thin(kept[-1]) == Needs(kept).thin(kept[-1])
 
 
 def test_errors_are_of_the_documented_kinds() -> None:

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_right
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from headway.checkpoint.codec import WIDTHS, Thrift, shrink
@@ -33,12 +32,13 @@ SLOT = 1 << 20
 MOST_FRAGMENTS = 64
 """Fragments of a slot, beyond which it is written whole."""
 _WRITERS = 8  # they copy and hash as well as write, and a disk wants four writes in flight
-_LOAD = 4 << 20  # bytes of one write
+_LOAD = 2 << 20  # bytes of one write: all of the buffers stay in the cache of the processor
 
 
 @dataclass(slots=True)
 class _Slot:
-    """A stretch of a part on its way: [start, start + length), in memory at `at`; `width` as of `Part`."""
+    """A stretch of a part on its way: [start, start + length), in memory at `at`; `width` as of `Part`.
+    `digest` is of all of it, once that is known, so that nothing is hashed twice."""
 
     part: int
     start: int
@@ -47,6 +47,7 @@ class _Slot:
     width: int
     old: tuple[Piece, ...]  # what the checkpoint before has there; () for nothing
     changed: list[Run] | None  # within the slot; None when only hashes can tell
+    digest: bytes = b""
 
 
 class Encoder:
@@ -57,6 +58,7 @@ class Encoder:
         layout: of the state.
         base: a checkpoint that may be referred to, or None.
         thrift: whether what is written is worth compressing.
+        thin: packs to refer to no more.
     """
 
     def __init__(
@@ -65,11 +67,12 @@ class Encoder:
         layout: Layout,
         base: Manifest | None,
         thrift: Thrift,
+        thin: Container[str] = (),
     ) -> None:
         self._packs = packs
         self._layout = layout
         self._thrift = thrift
-        self._old = _slots_of(base, layout) if base is not None else {}
+        self._old = _slots_of(base, layout, thin) if base is not None else {}
 
     def captured(self, captured: Captured, *, since_base: bool) -> Pieces:
         """The pieces of each part of a copy.
@@ -100,6 +103,8 @@ class Encoder:
             for slot in slots:
                 slot.at -= first
                 copy(buffer.address + slot.at, sources[slot.part] + slot.start, slot.length)
+                if len(slot.old) <= 1:  # now, while it is in the processor's cache
+                    slot.digest = digest(buffer.view[slot.at : slot.at + slot.length])
             pieces = self._settle(buffer.view, slots)
             buffers.append(buffer)
             return pieces
@@ -131,7 +136,7 @@ class Encoder:
             if not slot.old:
                 settled.append([(0, slot.length)])
             elif slot.changed is None:
-                settled.append(self._by_hash(view, slot.old))
+                settled.append(self._by_hash(view, slot))
             else:
                 settled.append(self._by_change(view, slot.old, slot.changed))
         for slot, pieces in zip(slots, settled, strict=True):
@@ -158,7 +163,8 @@ class Encoder:
         if isinstance(piece, Piece):
             return piece
         start, end = slot.at + piece[0], slot.at + piece[1]
-        return Piece(digest(memory[start:end]), *places[start], end - start)
+        known = slot.digest if end - start == slot.length else b""
+        return Piece(known or digest(memory[start:end]), *places[start], end - start)
 
     def _shrunk(self, memory: memoryview, slot: _Slot, piece: Piece | Run) -> Piece | None:
         """A run that has been written compressed; None when that does not pay."""
@@ -171,12 +177,16 @@ class Encoder:
         place = self._packs.write(memoryview(stored))
         return Piece(digest(plain), *place, len(plain), len(stored), slot.width)
 
-    def _by_hash(self, view: memoryview, old: tuple[Piece, ...]) -> list[Piece | Run]:
+    def _by_hash(self, view: memoryview, slot: _Slot) -> list[Piece | Run]:
         found: list[Piece | Run] = []
         at = 0
-        for piece in old:
+        for piece in slot.old:
             end = at + piece.length
-            if verify(view[at:end], piece.digest):
+            if len(piece.digest) == len(slot.digest):  # of the same kind, and of all of it
+                same = piece.digest == slot.digest
+            else:
+                same = verify(view[at:end], piece.digest)
+            if same:
                 found.append(piece)
             else:
                 _fresh(found, at, end)
@@ -282,9 +292,11 @@ def _loads(layout: Layout) -> list[list[tuple[int, int, int, int]]]:
     return [load for load in loads if load]
 
 
-def _slots_of(base: Manifest, layout: Layout) -> dict[tuple[int, int], tuple[Piece, ...]]:
-    """The pieces of a checkpoint by (part, start of the slot), of parts that this layout has too."""
-    thin = _thin_packs(base)
+def _slots_of(
+    base: Manifest, layout: Layout, thin: Container[str]
+) -> dict[tuple[int, int], tuple[Piece, ...]]:
+    """The pieces of a checkpoint by (part, start of the slot), of parts that this layout has too, but for
+    those in thin packs."""
     slots: dict[tuple[int, int], tuple[Piece, ...]] = {}
     for part, (name, size) in enumerate(zip(layout.names, layout.sizes, strict=True)):
         entry = base.entries[part] if part < len(base.entries) else None
@@ -304,18 +316,3 @@ def _slots_of(base: Manifest, layout: Layout) -> dict[tuple[int, int], tuple[Pie
                     slots[part, start] = tuple(pieces)
                 start, pieces = at, []
     return slots
-
-
-def _thin_packs(base: Manifest) -> set[str]:
-    """Packs to leave, so that what a checkpoint's packs take in all is at most twice what is live."""
-    live: Counter[int] = Counter()
-    for entry in base.entries:
-        for chunk in entry.chunks:
-            live[chunk.pack] += chunk.held
-    held = dict(enumerate(base.stored))
-    thin: set[str] = set()
-    while sum(held.values()) > 2 * sum(live[pack] for pack in held):
-        thinnest = min(held, key=lambda pack: live[pack] / max(held[pack], 1))
-        thin.add(base.packs[thinnest])
-        del held[thinnest]
-    return thin

@@ -7,6 +7,7 @@ copied from there: on a disk that saves system calls, on an object store request
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,15 +17,17 @@ from headway.checkpoint.memory import Block
 from headway.checkpoint.restore import checked, corrupt, placed
 from headway.model.errors import CheckpointCorrupt
 from headway.model.manifest import Chunk, Entry, Manifest
-from headway.ports import ALIGN, KeyMissing, Storage
+from headway.ports import ALIGN, KeyMissing, Storage, unseen
 
 _AT_ONCE = 8 << 20  # bytes that one thread reads at once
-_READERS = 8  # threads; while some verify what they have read, others keep the disk busy
 _SMALL = 512 << 10  # what has fewer is read with its neighbours
 _GAP = 64 << 10  # bytes that nobody needs and that are read rather than read round
 
 Put = Callable[[int, memoryview], None]
 """Takes the bytes of a part from an offset on; they are changed once it has returned."""
+
+
+Seen = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,36 @@ class _Run:
         return self.length >= _SMALL and not self.chunks[0].codec
 
 
+class _Check:
+    """Verifies the chunks of a run, as their bytes arrive: they are in the processor's cache then."""
+
+    def __init__(self, manifest: Manifest, run: _Run, memory: memoryview) -> None:
+        self._manifest = manifest
+        self._entry = run.entry
+        self._memory = memory
+        self._rest = iter(run.chunks)
+        self._next = next(self._rest, None)
+        self._at = 0
+
+    def __call__(self, there: int) -> None:
+        """Verify what is whole of the first `there` bytes."""
+        while self._next is not None and self._at + self._next.length <= there:
+            self._verify(self._at + self._next.length)
+
+    def end(self, there: int) -> None:
+        """Verify all of them; what did not arrive fails."""
+        while self._next is not None:
+            self._verify(min(self._at + self._next.length, there))
+
+    def _verify(self, end: int) -> None:
+        assert self._next is not None
+        checked(self._manifest, self._entry, self._next, self._memory[self._at : end])
+        self._at, self._next = end, next(self._rest, None)
+
+
+_Reading = Callable[[_Run, int, memoryview, Seen], int]
+
+
 class _Missed(Exception):
     """It is not in the cache."""
 
@@ -89,11 +122,17 @@ class Filler:
         loads: list[list[_Run]] = [[run] for run in runs if run.alone]
         loads += _together([run for run in runs if not run.alone])
         try:
-            spread(self._load, loads, _READERS)
+            spread(self._load, loads, self._readers(loads))
         finally:
             for block in self._spare:
                 block.close()
             self._spare.clear()
+
+    def _readers(self, loads: list[list[_Run]]) -> int:
+        """Threads for them: what the pack is read with that most of them are in."""
+        packs = Counter(load[0].pack for load in loads)
+        most = packs.most_common(1)
+        return self._storage.readers(f"{self._packs}/{most[0][0]}") if most else 1
 
     def _runs(self, target: Target) -> Iterator[_Run]:
         manifest = self._manifest
@@ -125,7 +164,7 @@ class Filler:
             return
         name = name_of(chunk.hash for run in runs for chunk in run.chunks)
 
-        def kept(_: _Run, __: int, into: memoryview) -> int:
+        def kept(_: _Run, __: int, into: memoryview, ___: Seen) -> int:
             if not cache.get(name, into):
                 raise _Missed
             return len(into)
@@ -141,7 +180,7 @@ class Filler:
     def _take(
         self,
         runs: list[_Run],
-        read: Callable[[_Run, int, memoryview], int],
+        read: _Reading,
         keep: Callable[[memoryview], None] | None = None,
     ) -> None:
         """Read and verify runs that one read brings; `keep` is shown what was read then."""
@@ -149,15 +188,15 @@ class Filler:
         memory = first.target.memory
         if first.alone and memory is not None:
             into = memory[first.start : first.start + first.length]
-            got = read(first, first.offset, into)
-            self._check(first, into[:got])
+            check = _Check(self._manifest, first, into)
+            check.end(read(first, first.offset, into, check))
             if keep is not None:
                 keep(into)
             return
         start = first.offset // ALIGN * ALIGN
         length = max(run.end for run in runs) - start
         block = self._block(length)
-        got = read(first, start, block.view[:length])
+        got = read(first, start, block.view[:length], unseen)
         for run in runs:
             found = block.view[run.offset - start : min(run.end - start, got)]
             _give(run.target, run.start, memoryview(self._check(run, found)))
@@ -165,9 +204,9 @@ class Filler:
             keep(block.view[:got])
         self._spare.append(block)
 
-    def _read(self, run: _Run, offset: int, into: memoryview) -> int:
+    def _read(self, run: _Run, offset: int, into: memoryview, seen: Seen) -> int:
         try:
-            return self._storage.read_into(f"{self._packs}/{run.pack}", offset, into)
+            return self._storage.read_into(f"{self._packs}/{run.pack}", offset, into, seen)
         except KeyMissing:
             raise corrupt(self._manifest, run.entry, f"pack {run.pack} is missing") from None
 
@@ -175,10 +214,7 @@ class Filler:
         """The plain bytes of a run, verified."""
         if run.chunks[0].codec:
             return checked(self._manifest, run.entry, run.chunks[0], found)
-        at = 0
-        for chunk in run.chunks:
-            checked(self._manifest, run.entry, chunk, found[at : at + chunk.length])
-            at += chunk.length
+        _Check(self._manifest, run, found).end(len(found))
         return found
 
     def _block(self, size: int) -> Block:

@@ -23,9 +23,10 @@ import errno
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from headway.checkpoint.retain import Rule
+from headway.checkpoint.thinning import Needs
 from headway.model.errors import StorageError, StorageFull
 from headway.model.manifest import Manifest
 from headway.ports import Storage
@@ -87,8 +88,10 @@ class Space:
         self._going: set[str] = set()  # to be deleted; what could not be deleted is among them
         self._spares: list[str] = []
         self._reuses = False
-        for manifest in manifests:
+        there = [*manifests]
+        for manifest in there:
             self._named.update(manifest.packs)
+        self._needs = Needs(there)
 
     def new(self, term: int) -> str:
         """Key for a new pack of this turn, whose term is `term` now.
@@ -111,10 +114,15 @@ class Space:
             self._sizes.update((name, sizes[name]) for name in fresh)
         self._named.update(new.packs)
 
-    def give_up(self, gone: Iterable[Manifest], written: int) -> None:
+    def thin(self, base: Manifest) -> set[str]:
+        """Packs of a checkpoint that the next one should refer to no more."""
+        return self._needs.thin(base)
+
+    def give_up(self, new: Manifest, gone: Collection[Manifest], written: int) -> None:
         """Delete what nobody needs any more, now that a record was acknowledged that gives these up.
 
         Args:
+            new: the checkpoint of that record.
             gone: checkpoints; each was there at the beginning, or held.
             written: bytes that the new checkpoint had to write.
         """
@@ -125,6 +133,8 @@ class Space:
                 if self._named[name] <= 0:
                     del self._named[name]
                     dead.append(name)
+        self._needs.add(new)
+        self._needs.drop(gone, self._named)
         self._retire(dead, written)
         self.sweep()
         self._delete()

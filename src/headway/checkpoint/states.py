@@ -143,7 +143,7 @@ class StateSaves:
         turn.require_room(turn.likely(size))
         packs = Packs(turn, 0 if turn.good is not None else layout.total)
         try:
-            pieces = encode(Encoder(packs, layout, turn.good, self._thrift))
+            pieces = encode(Encoder(packs, layout, turn.good, self._thrift, turn.thin()))
             self._thrift.sent(packs.written, packs.finish())
         except BaseException:
             packs.abort()

@@ -153,6 +153,12 @@ class Turn:
         assert self._space is not None
         return self._space.spare()
 
+    def thin(self) -> set[str]:
+        """Packs of the newest good checkpoint that the next one should refer to no more."""
+        self.opened()
+        assert self._space is not None
+        return set() if self.good is None else self._space.thin(self.good)
+
     def metric(self, state: Mapping[Any, Any] | None) -> Metric | None:
         """What `keep_best` compares, of a state (None: bytes or files) that is about to be saved.
 
@@ -243,7 +249,7 @@ class Turn:
             self._bad.pop(old, None)
         self._on_saved(Saved(number, size, manifest.time))
         written = space.written(manifest, before)
-        space.give_up(gone.values(), written)  # S3
+        space.give_up(manifest, gone.values(), written)  # S3
         if before is not None and size:
             self._share = min(1.0, written / size)
         self._tell_of_room(written)

@@ -21,11 +21,11 @@ import secrets
 import shutil
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from headway.model.errors import InputError, StorageUnavailable
-from headway.ports import LARGEST_LOG, KeyExists, KeyMissing, LogWriter, PackWriter
+from headway.ports import LARGEST_LOG, READERS, KeyExists, KeyMissing, LogWriter, PackWriter, unseen
 from headway.storage import ranges
 from headway.storage.faults import storage_error
 from headway.storage.packs import LocalPack, recycle
@@ -147,10 +147,19 @@ class LocalStorage:
                 length -= len(piece)
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def read_into(self, key: str, offset: int, into: memoryview) -> int:
+    def read_into(
+        self, key: str, offset: int, into: memoryview, seen: Callable[[int], None] = unseen
+    ) -> int:
         """See `Storage.read_into`."""
         with self._absence(key), open(self.path(key), "rb", buffering=0, opener=_regular) as file:
-            return ranges.read_into(file.fileno(), offset, into.cast("B"))
+            return ranges.read_into(file.fileno(), offset, into.cast("B"), seen)
+
+    def readers(self, key: str) -> int:
+        """See `Storage.readers`: what the page cache has is copied, by as many threads as processors."""
+        with contextlib.suppress(OSError), open(self.path(key), "rb", opener=_regular) as file:
+            if ranges.cached(file.fileno(), 0, os.fstat(file.fileno()).st_size):
+                return min(READERS, len(os.sched_getaffinity(0)))
+        return READERS
 
     def read_log(self, key: str) -> bytes:
         """See `Storage.read_log`."""

@@ -26,7 +26,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from headway.model.errors import InputError, StorageUnavailable
-from headway.ports import KeyExists, KeyMissing, LogWriter, PackWriter
+from headway.ports import READERS, KeyExists, KeyMissing, LogWriter, PackWriter, unseen
 from headway.storage.bucket import Bucket, Kind, Refusal, error_of
 from headway.storage.parts import PART, PARTS, ObjectLog, ObjectPack, log_of, sealed_head
 
@@ -147,7 +147,9 @@ class ObjectStorage:
         into = memoryview(bytearray(length))
         return bytes(into[: self.read_into(key, offset, into)])
 
-    def read_into(self, key: str, offset: int, into: memoryview) -> int:
+    def read_into(
+        self, key: str, offset: int, into: memoryview, _: Callable[[int], None] = unseen
+    ) -> int:
         """See `Storage.read_into`. Pieces of different parts are asked for at once."""
         _checked(key)
         view = into.cast("B")
@@ -163,6 +165,10 @@ class ObjectStorage:
             if count < len(piece):
                 break
         return done
+
+    def readers(self, _: str) -> int:
+        """See `Storage.readers`."""
+        return READERS
 
     def read_log(self, key: str) -> bytes:
         """See `Storage.read_log`: one request for the head, one to see what was appended (for every

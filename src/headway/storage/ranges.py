@@ -20,11 +20,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from headway.ports import ALIGN
+from headway.ports import ALIGN, unseen
 from headway.storage.posix import address, copy
 
 _WORTH_IT = 1 << 20  # bytes from which on a range may bypass the page cache
 _BUFFER = 2 << 20  # a huge page
+_STEP = 1 << 20  # bytes that are shown at once, and are still in the processor's cache then
 _AT_ONCE = 1 << 30  # the kernel takes no more than 2 GiB in one call
 
 _CACHESTAT = 451  # the same number on all architectures
@@ -34,40 +35,49 @@ _refusing: set[int] = set()
 _local = threading.local()
 
 
-def read_into(fd: int, offset: int, into: memoryview) -> int:
+def read_into(fd: int, offset: int, into: memoryview, seen: Callable[[int], None] = unseen) -> int:
     """Fill `into` from a file; how many bytes there were, fewer only at its end.
 
     Args:
         fd: the file, open for reading, and used by nobody else.
+        seen: is told, as they arrive, how many bytes are there.
     """
     done = 0
-    if len(into) >= _WORTH_IT and not _cached(fd, offset, len(into)):
-        done = _past_the_cache(fd, offset, into)
-    while done < len(into) and (got := os.preadv(fd, [into[done:]], offset + done)):
+    if len(into) >= _WORTH_IT and not cached(fd, offset, len(into)):
+        done = _past_the_cache(fd, offset, into, seen)
+    while done < len(into) and (got := os.preadv(fd, [into[done : done + _STEP]], offset + done)):
         done += got
+        seen(done)
     return done
 
 
-def _past_the_cache(fd: int, offset: int, into: memoryview) -> int:
+def _past_the_cache(fd: int, offset: int, into: memoryview, seen: Callable[[int], None]) -> int:
     """As many bytes as could be read that way; the rest is left to others."""
     device = os.fstat(fd).st_dev
     if device in _refusing:
         return 0
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    arrived = 0
+
+    def note(count: int) -> None:
+        nonlocal arrived
+        arrived = count
+        seen(count)
+
     try:
         fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_DIRECT)
         straight = offset % ALIGN == 0 and address(into) % ALIGN == 0
-        return (_straight if straight else _bounced)(fd, offset, into)
+        return (_straight if straight else _bounced)(fd, offset, into, note)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
         _refusing.add(device)
-        return 0
+        return arrived
     finally:
         fcntl.fcntl(fd, fcntl.F_SETFL, flags)
 
 
-def _straight(fd: int, offset: int, into: memoryview) -> int:
+def _straight(fd: int, offset: int, into: memoryview, seen: Callable[[int], None]) -> int:
     """Whole pages go to where they belong, the last part page by way of the buffer."""
     done, size = 0, len(into)
     while done < size:
@@ -83,12 +93,13 @@ def _straight(fd: int, offset: int, into: memoryview) -> int:
             into[done + body : done + body + tail] = buffer[:tail]
             got = body + tail
         done += got
+        seen(done)
         if got == 0 or got % ALIGN:  # the end of the file, or of the range
             break
     return done
 
 
-def _bounced(fd: int, offset: int, into: memoryview) -> int:
+def _bounced(fd: int, offset: int, into: memoryview, seen: Callable[[int], None]) -> int:
     done, size, target = 0, len(into), address(into)
     buffer, start = _buffer()
     while done < size:
@@ -100,6 +111,7 @@ def _bounced(fd: int, offset: int, into: memoryview) -> int:
             break
         copy(target + done, start + skip, useful)
         done += useful
+        seen(done)
         if got % ALIGN:  # the end of the file
             break
     return done
@@ -117,7 +129,7 @@ def _buffer() -> tuple[memoryview, int]:
     return found
 
 
-def _cached(fd: int, offset: int, length: int) -> bool:
+def cached(fd: int, offset: int, length: int) -> bool:
     """Whether the page cache has most of a range. Of a file that we may not write to the kernel always
     says yes."""
     start = offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY

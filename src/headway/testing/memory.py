@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Callable
 
 from headway.model.errors import InputError, StorageError, StorageUnavailable
-from headway.ports import ALIGN, LARGE, KeyExists, KeyMissing, LogWriter, PackWriter
+from headway.ports import (
+    ALIGN,
+    LARGE,
+    READERS,
+    KeyExists,
+    KeyMissing,
+    LogWriter,
+    PackWriter,
+    unseen,
+)
 
 _NOT_A_NAME = {"", ".", ".."}
 
@@ -54,7 +64,9 @@ class MemoryStorage:
         with self.at("read_range", key):
             return bytes(self._there(key)[offset : offset + length])
 
-    def read_into(self, key: str, offset: int, into: memoryview) -> int:
+    def read_into(
+        self, key: str, offset: int, into: memoryview, _: Callable[[int], None] = unseen
+    ) -> int:
         """See `Storage.read_into`."""
         with self.at("read_into", key), memoryview(self._there(key)) as there:
             found = there[offset : offset + into.nbytes]
@@ -62,6 +74,10 @@ class MemoryStorage:
             size = len(found)
             found.release()  # while somebody looks at a bytearray, it cannot grow
             return size
+
+    def readers(self, _: str) -> int:
+        """See `Storage.readers`."""
+        return READERS
 
     def read_log(self, key: str) -> bytes:
         """See `Storage.read_log`."""

@@ -190,6 +190,25 @@ class StorageContract(PackContract):
         assert storage.read_into("p", start, numbers) == 80
         assert numbers.tobytes() == content[:80]
 
+    def test_what_is_said_to_be_there_is_there(self, storage: Storage) -> None:
+        content = noise(5_000_000)
+        pack = storage.create_pack("p")
+        start = pack.write(content)
+        pack.commit()
+        into = bytearray(len(content))
+        counts = [0]
+
+        def seen(count: int) -> None:
+            before = counts[-1]
+            assert before <= count <= len(into)
+            assert into[before:count] == content[before:count]
+            counts.append(count)
+
+        assert storage.read_into("p", start, memoryview(into), seen) == len(content)
+        assert into == content
+        assert storage.readers("p") >= 1
+        assert storage.readers("absent") >= 1
+
     def test_threads_read_into_parts_of_one_memory(self, storage: Storage) -> None:
         content = noise(1_000_000)
         pack = storage.create_pack("p")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from headway.ports import LogWriter, PackWriter, Storage
+from headway.ports import LogWriter, PackWriter, Storage, unseen
 
 T = TypeVar("T")
 
@@ -95,11 +95,18 @@ class Wrapper:
             Call("read_range", key, length), lambda: self.inner.read_range(key, offset, length)
         )
 
-    def read_into(self, key: str, offset: int, into: memoryview) -> int:
+    def read_into(
+        self, key: str, offset: int, into: memoryview, seen: Callable[[int], None] = unseen
+    ) -> int:
         """See `Storage.read_into`."""
         return self.around(
-            Call("read_into", key, into.nbytes), lambda: self.inner.read_into(key, offset, into)
+            Call("read_into", key, into.nbytes),
+            lambda: self.inner.read_into(key, offset, into, seen),
         )
+
+    def readers(self, key: str) -> int:
+        """See `Storage.readers`: no call that could fail."""
+        return self.inner.readers(key)
 
     def read_log(self, key: str) -> bytes:
         """See `Storage.read_log`."""
