@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from headway.model.errors import TaskFailed as TaskFailed
     from headway.model.errors import UntrustedState as UntrustedState
     from headway.model.settings import Backoff as Backoff
+    from headway.model.settings import Steps as Steps
     from headway.standalone import open_checkpoint as open_checkpoint
+    from headway.tracking import track as track
 
 from headway.model.version import __version__ as __version__
 
@@ -41,8 +43,9 @@ _HOMES = {
     "headway.engine.context": ("current_context",),
     "headway.engine.files": ("File", "Directory"),
     "headway.checkpoint.handle": ("Checkpoint",),
-    "headway.model.settings": ("Backoff",),
+    "headway.model.settings": ("Backoff", "Steps"),
     "headway.standalone": ("open_checkpoint",),
+    "headway.tracking": ("track",),
     "headway.model.errors": (
         "HeadwayError",
         "DefinitionError",

@@ -7,7 +7,7 @@ in `compose.py` alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, NoReturn, Protocol
 
 from headway.model.errors import StorageError
 from headway.model.program import AttemptSpec, Message
@@ -234,4 +234,55 @@ class Clock(Protocol):
 
     def monotonic(self) -> float:
         """Seconds that never go back, for durations."""
+        ...
+
+
+class StateAdapter(Protocol):
+    """Takes live objects of one framework apart into data, and puts data back into them."""
+
+    def capture(self, value: Any, path: str) -> Any:
+        """What `Checkpoint.save` takes, standing for all of the value's state. It may look into the
+        value's own memory, which stays as it is until the copy is made.
+
+        Args:
+            value, path: the object, and its name for messages: `model`, `parts.loader`.
+
+        Raises:
+            InputError: it is in a state that cannot be captured.
+        """
+        ...
+
+    def restore(self, value: Any, data: Any, path: str) -> Any:
+        """Give a live object the captured state. Memory that `capture` looked into may hold the saved
+        bytes already.
+
+        Returns:
+            The object, changed in place; or another one, where its kind cannot be changed.
+
+        Raises:
+            InputError: it is an object of another structure.
+        """
+        ...
+
+
+class Leave(Protocol):
+    """What an attempt knows about being told to go."""
+
+    @property
+    def told(self) -> bool:
+        """Whether the process was told to go."""
+        ...
+
+    def hold(self) -> None:
+        """From here on, whoever called this looks at `told` at its own good moments: `Preempted` is not
+        raised in the body."""
+        ...
+
+    def release(self) -> None:
+        """The end of `hold`. If the process was told to go meanwhile, `Preempted` is raised in the main
+        thread soon; not by this call."""
+        ...
+
+    def go(self) -> NoReturn:
+        """Leave: raises `Preempted`, here and nowhere else."""
         ...

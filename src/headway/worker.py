@@ -123,7 +123,9 @@ def attempt(
                 keep_best=spec.keep_best,
             )
             values = Values(storage, values_prefix(spec.run), scratch)
-            context = Context(spec.run, spec.node, spec.attempt, spec.retries_left, checkpoint)
+            context = Context(
+                spec.run, spec.node, spec.attempt, spec.retries_left, checkpoint, notice, send
+            )
             before = _before(task)
             outputs = _run(task, spec.inputs, values, context)
     except BaseException as error:  # noqa: BLE001  # whatever ends a body is reported, not raised

@@ -47,7 +47,7 @@ EARLY = Mutant(
         Edit(
             "turn",
             "        ledger.append(_ENCODER.encode(manifest))\n",
-            "        space.give_up(gone.values(), 0)\n"
+            "        space.give_up(manifest, gone.values(), 0)\n"
             "        ledger.append(_ENCODER.encode(manifest))\n"
             "        space._named.update(n for m in gone.values() for n in m.packs)\n",
         ),
@@ -90,7 +90,7 @@ FORGETFUL = Mutant(
             "        try:\n"
             "            ledger.append(_ENCODER.encode(manifest))\n"
             "        except BaseException:\n"
-            "            space.give_up([manifest], 0)\n"
+            "            space.give_up(manifest, [manifest], 0)\n"
             "            raise\n",
         ),
     ),

@@ -15,7 +15,7 @@ from headway.checkpoint.background import SaveHandle, ended
 from headway.checkpoint.directory import to_directory
 from headway.checkpoint.fill import sized
 from headway.checkpoint.lineage import history_of
-from headway.checkpoint.load import load_into, state_of
+from headway.checkpoint.load import load_entries, load_into, state_of
 from headway.checkpoint.pickled import Pickles
 from headway.checkpoint.restore import content
 from headway.checkpoint.retain import rule_of
@@ -33,6 +33,7 @@ from headway.checkpoint.state import Flattened
 from headway.checkpoint.states import StateSaves
 from headway.checkpoint.turn import Turn
 from headway.ledger.available import require
+from headway.ledger.signing import trusts
 from headway.model.errors import CheckpointError, InputError, StorageError
 from headway.model.manifest import Entry, Manifest
 from headway.model.program import Saved, Warned
@@ -89,6 +90,11 @@ class Checkpoint:
         self._closed = False
         self._scratch_base = scratch
         self._scratch: tuple[int, Path] | None = None
+
+    @property
+    def trusts_pickles(self) -> bool:
+        """Whether pickles may be saved here: nobody else can have written what will be loaded."""
+        return trusts(self._storage)
 
     def prev_exists(self) -> bool:
         """Whether there is a checkpoint to go on from.
@@ -244,6 +250,23 @@ class Checkpoint:
             if into is not None:
                 return into if load_into(turn, into) else None
             return turn.load(lambda manifest: state_of(self._storage, self._packs, manifest))
+
+    def load_entries(self, live: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The newest valid checkpoint's typed state, each entry of which that fits the one in `live` is put
+        into that, in place; what does not fit is made anew. `track` restores with it.
+
+        Args:
+            live: name -> live state; entries that the checkpoint does not have stay as they are.
+
+        Returns:
+            Name -> the live entry, or a new one; None when there is no checkpoint.
+
+        Raises:
+            CheckpointError, CheckpointCorrupt, StorageError: as for `load`.
+        """
+        self._states.drain()
+        with self._lock:
+            return load_entries(self._begun(), live)
 
     def restore(self, path: str | os.PathLike[str] | None = None) -> Path | None:
         """Put the newest valid checkpoint's files into a directory; None when there is none.

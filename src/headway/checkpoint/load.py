@@ -8,7 +8,7 @@ from typing import Any
 from headway.checkpoint.fill import Filler, Target, sized
 from headway.checkpoint.inplace import Move
 from headway.checkpoint.pickled import Pickles
-from headway.checkpoint.rebuild import plan, rebuild
+from headway.checkpoint.rebuild import finished, memory_of, plan, rebuild, stored_in
 from headway.checkpoint.turn import Turn
 from headway.model.errors import CheckpointCorrupt, CheckpointError, InputError
 from headway.model.manifest import Manifest
@@ -71,6 +71,50 @@ def load_into(turn: Turn, live: Mapping[str, Any]) -> bool:
         if begun:
             raise CheckpointCorrupt(f"{error} {_MIXTURE}") from error
         raise
+    except BaseException as error:
+        if begun:
+            error.add_note(_MIXTURE)
+        raise
+
+
+def load_entries(turn: Turn, live: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The state of the newest valid checkpoint, a mapping. Each entry of it that fits the one of this name
+    in `live` is put into that, in place; others are made anew.
+
+    Returns:
+        Name -> the live entry, or a new one; None when there is no checkpoint.
+
+    Raises:
+        CheckpointError: the checkpoint holds no state.
+        CheckpointCorrupt, StorageError: as for `load_into`.
+    """
+    begun = False
+
+    def load(manifest: Manifest) -> dict[str, Any]:
+        nonlocal begun
+        filler = Filler(turn.storage, turn.packs, manifest)
+        planned = plan(_skeleton(manifest), sized(manifest), Pickles(turn.storage))
+        moves: list[Move] = []
+        boxes: list[dict[str, Any]] = []  # each has one entry, and is changed in place
+        fresh: dict[str, Any] = {}
+        for name, new in planned.items():
+            box = {name: live.get(name)}
+            try:
+                moves.append(Move(box, {name: new}, filler.fill))
+                boxes.append(box)
+            except InputError:
+                fresh[name] = new
+        begun = True
+        filler.fill([Target(part, memory) for part, memory in memory_of(stored_in(fresh))])
+        for move in moves:
+            move.run()
+        made: dict[str, Any] = finished(fresh)
+        for box in boxes:
+            made.update(box)
+        return made
+
+    try:
+        return turn.load(load)
     except BaseException as error:
         if begun:
             error.add_note(_MIXTURE)

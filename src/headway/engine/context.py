@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 from headway.checkpoint.handle import Checkpoint
+from headway.checkpoint.track import Observe
 from headway.model.errors import HeadwayError
+from headway.model.program import Warned
+from headway.ports import Leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,10 @@ class Context:
         attempt: number of this attempt, from 0.
         retries_left: failures that may still be retried after this attempt.
         checkpoint: the node's saved state, over all its attempts.
+        leave: what is known about being told to go; None where nobody can say.
+        warn: takes what a person should know.
+        observe: for `headway verify`: is shown the state of a tracked loop at each boundary.
+        tracked: not empty once `track` was called.
     """
 
     run: str
@@ -27,6 +34,10 @@ class Context:
     attempt: int
     retries_left: int
     checkpoint: Checkpoint
+    leave: Leave | None = None
+    warn: Callable[[Warned], None] = lambda _: None
+    observe: Observe | None = None
+    tracked: list[bool] = field(default_factory=list)
 
 
 # A process runs one attempt at a time, and threads that the body starts belong to it too: so this is
@@ -46,6 +57,11 @@ def current_context() -> Context:
             "running in this process. Call it in a function decorated with @task, and start that "
             "with `headway run FILE TASK`, or by calling the task."
         )
+    return _current
+
+
+def current() -> Context | None:
+    """The attempt that this process is running, if it is."""
     return _current
 
 

@@ -6,12 +6,16 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType, TracebackType
+from typing import NoReturn
 
 from headway.model.errors import Preempted
 
 _HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+_SOON = 0.02  # seconds until whoever released is past where an exception would be lost
 
 
 class Notice:
@@ -27,6 +31,28 @@ class Notice:
         self._raised = False
         self._listening = False
         self._shields = 0
+        self._holds = 0
+
+    @property
+    def told(self) -> bool:
+        """See `ports.Leave`."""
+        return self._told
+
+    def hold(self) -> None:
+        """See `ports.Leave`."""
+        self._holds += 1
+
+    def release(self) -> None:
+        """See `ports.Leave`. This may be the end of an iterator that is thrown away, where an exception
+        would be lost: so the signal is sent once more, from a thread of its own."""
+        self._holds -= 1
+        if self._holds == 0 and self._told and self._listening and not self._raised:
+            threading.Thread(target=_again, name="headway-notice", daemon=True).start()
+
+    def go(self) -> NoReturn:
+        """See `ports.Leave`."""
+        self._raised = True
+        raise Preempted("the process was told to go (SIGTERM), and its loop's state is saved")
 
     def install(self) -> None:
         """Take over SIGTERM and SIGINT, and let in the signals that the keeper held back.
@@ -45,7 +71,7 @@ class Notice:
             self._raise()
 
     def _raise(self) -> None:
-        if self._told and self._listening and not self._raised:
+        if self._told and self._listening and not self._raised and self._holds == 0:
             self._raised = True
             raise Preempted("the process was told to go (SIGTERM)")
 
@@ -74,6 +100,11 @@ class Notice:
             self._shields -= 1
             if self._shields == 0:
                 self._raise()
+
+
+def _again() -> None:
+    time.sleep(_SOON)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:

@@ -13,6 +13,20 @@ Best = tuple[str, Literal["min", "max"]]
 """Name of a number at the top of a state, and which of its values is the best."""
 
 
+class Steps(msgspec.Struct, frozen=True):
+    """Every so many steps of a loop, for `track(every=Steps(100))`.
+
+    Args:
+        count: how many, 1 or more.
+    """
+
+    count: int
+
+    def __post_init__(self) -> None:
+        if type(self.count) is not int or self.count < 1:
+            raise ValueError(f"Steps(n) needs a whole number, 1 or more; got {self.count!r}")
+
+
 class Backoff(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long to wait before the next attempt.
 

@@ -1,0 +1,70 @@
+"""`track`: the state of a training loop, in three lines."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from headway import adapters
+from headway.checkpoint.cadence import Every
+from headway.checkpoint.track import Tracked, Tracker
+from headway.engine import context
+from headway.model.errors import HeadwayError
+
+
+def track(*, every: Every = "auto", rng: bool = True, **named: Any) -> Tracked:
+    """Track the state of a loop: restore it when there is a checkpoint, and save it as the loop goes on.
+
+    Models, optimizers and what else has an adapter or a `state_dict`, arrays, tensors, lists and dicts are
+    restored in place. Numbers, strings and tuples are attributes of the result: read and set them there.
+    `for epoch in state.range(n)` and `for batch in state.iterate(loader)` go on where they were; they nest.
+    Between two items the state is saved when that is due, in the background.
+
+    Args:
+        every: when a save is due. "auto" balances its cost against that of a failure, and never takes more
+            than 1 % of the time; or seconds, or `Steps(n)`.
+        rng: whether the states of the random generators of Python, NumPy and PyTorch belong to it.
+        named: what to track. After the call it has the values of the newest checkpoint.
+
+    Returns:
+        The state, with `range`, `iterate`, and what is tracked as attributes.
+
+    Raises:
+        InputError: something cannot be tracked, or is not what the checkpoint has; the message says what.
+        HeadwayError: it was called twice in one attempt.
+        CheckpointError, StorageError: as for `Checkpoint.load`.
+
+    Outside of headway nothing is saved; a `RuntimeWarning` says so.
+    """
+    found = context.current()
+    if found is None:
+        warnings.warn(
+            "track() saves nothing here, because headway does not run this program. Start it with "
+            "`headway run FILE TASK`, or `headway exec -- python FILE`.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    elif found.tracked:
+        raise HeadwayError(
+            "track() was called twice in one attempt. Track everything in one call: "
+            "state = track(model=model, optimizer=optimizer, …)."
+        )
+    else:
+        found.tracked.append(True)
+    return Tracked(
+        Tracker(
+            named,
+            checkpoint=None if found is None else found.checkpoint,
+            find=adapters.find,
+            find_items=adapters.find_items,
+            every=every,
+            rng=rng,
+            leave=None if found is None else found.leave,
+            warn=_ignore if found is None else found.warn,
+            observe=None if found is None else found.observe,
+        )
+    )
+
+
+def _ignore(_: object) -> None:
+    pass
