@@ -21,7 +21,7 @@ BUDGET = 0.01
 """Share of the loop's time that stalls may take, with "auto"."""
 LONGEST = 900.0
 """Seconds between two saves at most, with "auto": a failure nobody expected costs no more than that."""
-FIRST = 1.0
+FIRST = 0.25
 """Seconds until the first save with "auto": nothing is known of its cost before."""
 _PRIOR_FAILURES, _PRIOR_SECONDS = 1.0, 24 * 3600.0
 

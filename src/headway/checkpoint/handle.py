@@ -96,6 +96,11 @@ class Checkpoint:
         """Whether pickles may be saved here: nobody else can have written what will be loaded."""
         return trusts(self._storage)
 
+    def expect_many(self) -> None:
+        """There will be saves of states for months. A record stays for good, and packs can be given up: so
+        from here on only what is tiny goes into the record itself."""
+        self._states.inline = INLINE // 8
+
     def prev_exists(self) -> bool:
         """Whether there is a checkpoint to go on from.
 

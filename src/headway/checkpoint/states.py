@@ -29,6 +29,9 @@ class StateSaves:
         turn: the attempt's turn.
         lock: guards the turn; it is held while a record's content is written, and never while waiting
             for a save in the background.
+
+    Attributes:
+        inline: states of up to this many bytes go into the record itself.
     """
 
     def __init__(self, turn: Turn, lock: threading.RLock) -> None:
@@ -38,11 +41,12 @@ class StateSaves:
         self._background = Background()
         self._staging: Staging | None = None
         self._thrift = Thrift(remote=turn.storage.remote)
+        self.inline = INLINE
         self._copied = 0  # number of the checkpoint whose state the copy holds
 
     def prepare(self, flat: Flattened) -> None:
         """See `Checkpoint.prepare`."""
-        if flat.size > INLINE:
+        if flat.size > self.inline:
             with self._door:
                 self._background.drain()
                 self._copy().prepare(Layout.of(flat.parts))
@@ -54,7 +58,7 @@ class StateSaves:
             self._background.drain()
             with self._lock:
                 self._turn.opened()
-            if wait and (self._staging is None or flat.size <= INLINE):
+            if wait and (self._staging is None or flat.size <= self.inline):
                 return ended(self._save_now(flat, began, metric))
             if not wait:
                 self._background.raise_failure()
@@ -89,7 +93,7 @@ class StateSaves:
     def _job(self, flat: Flattened, began: float, metric: Metric | None) -> Callable[[], int]:
         """Copy the state now; what is left to be done."""
         skeleton = flat.skeleton
-        if flat.size <= INLINE:
+        if flat.size <= self.inline:
             entries = _inline(flat)
 
             def record() -> int:
@@ -120,7 +124,7 @@ class StateSaves:
 
     def _save_now(self, flat: Flattened, began: float, metric: Metric | None) -> int:
         with self._lock:
-            if flat.size <= INLINE:
+            if flat.size <= self.inline:
                 entries = _inline(flat)
                 return self._turn.commit(
                     began, "state", flat.size, entries, skeleton=flat.skeleton, metric=metric

@@ -132,6 +132,8 @@ class Tracker:
             randomness.restore,
             _Hold(leave),
         )
+        if checkpoint is not None:
+            checkpoint.expect_many()
         self._cadence = Cadence(every, self._record(), time.monotonic())
         self._captured()  # what cannot be saved is refused before the work begins
         self._start = randomness.snapshot() if rng else None
