@@ -221,16 +221,16 @@ class Checkpoint:
             f"{type(source).__name__}"
         )
 
-    def prepare(self, state: Mapping[str, Any]) -> None:
+    def prepare(self, state: Mapping[str, Any], *, pickle: bool = False) -> None:
         """Have memory made ready for `save(state, wait=False)` of state of these shapes, in the
         background; otherwise the first such save does it, and takes longer.
 
         Raises:
-            InputError: the mapping holds something that is not data.
+            InputError, UntrustedState: the mapping holds something that `save` would refuse.
             MemoryError: there is none for a copy of the state.
         """
         self._usable()
-        self._states.prepare(Flattened(state))
+        self._states.prepare(Flattened(state, Pickles(self._storage) if pickle else None))
 
     def load(self, into: Mapping[str, Any] | None = None) -> Any:
         """The newest valid checkpoint's typed state, as `save(mapping)` was given it.

@@ -5,8 +5,7 @@ themselves under `_track`. A checkpoint is taken between two items of a loop, so
 items are done, and this is what they made of the state.
 
 On the way back (`loops`), code between the loops runs again, and with it what it did to the state before
-the checkpoint was taken. So assignments to the state are passed over until the body is where it was, and
-there everything is put in place once more.
+the checkpoint was taken. So everything is put in place once more when the body is where it was.
 """
 
 from __future__ import annotations
@@ -135,9 +134,11 @@ class Tracker:
         if checkpoint is not None:
             checkpoint.expect_many()
         self._cadence = Cadence(every, self._record(), time.monotonic())
-        self._captured()  # what cannot be saved is refused before the work begins
         self._start = randomness.snapshot() if rng else None
+        self._captured()  # what cannot be saved is refused before anything is changed
         self.loops.find(self._restore(arrived=False))
+        if checkpoint is not None:
+            checkpoint.prepare(self._state(), pickle=self._pickles)
 
     def items_of(self, iterable: Iterable[Any]) -> Items:
         """How to go over something, and to begin in the middle of it."""
@@ -154,7 +155,7 @@ class Tracker:
             raise AttributeError(self._unknown(name)) from None
 
     def set(self, name: str, value: Any) -> None:
-        """Exchange a tracked value; on the way back that has been done already."""
+        """Exchange a tracked value."""
         if name not in self.values:
             raise AttributeError(self._unknown(name))
         old = self.values[name]
@@ -163,8 +164,7 @@ class Tracker:
                 f"state.{name} is a {type(old).__name__}, which is restored in place: change it, and do "
                 "not exchange it"
             )
-        if not self.loops.returning:
-            self.values[name] = value
+        self.values[name] = value
 
     def _unknown(self, name: str) -> str:
         there = ", ".join(self.values) or "nothing"
