@@ -297,3 +297,36 @@ class TestLargeFiles:
             checkpoint.save(path)
         assert struck
         assert not checkpoint.prev_exists()
+
+
+class TestEntries:
+    """Loading entry by entry, as `track` does."""
+
+    def test_what_fits_is_filled_in_place_and_the_rest_is_made(self, storage: Watched) -> None:
+        weights = np.arange(1 << 20, dtype=np.float64)
+        Checkpoint(storage, "n").save({"weights": weights, "best": 3, "moments": [weights + 1]})
+        live = np.zeros(1 << 20)
+        found = Checkpoint(storage, "n", attempt=1).load_entries(
+            {"weights": live, "best": 0, "moments": []}
+        )
+        assert found is not None
+        assert found["weights"] is live
+        assert found["best"] == 3
+        assert np.array_equal(live, weights)
+        assert np.array_equal(found["moments"][0], weights + 1)
+
+    def test_loaded_again_only_what_differs_is_read(self, storage: Watched) -> None:
+        state = {f"w{n}": np.random.default_rng(n).random(1 << 18) for n in range(4)}
+        state["small"] = np.arange(5000.0)
+        Checkpoint(storage, "n").save(state)
+        live = {name: np.zeros_like(value) for name, value in state.items()}
+        checkpoint = Checkpoint(storage, "n", attempt=1)
+        checkpoint.load_entries(live)
+        storage.reads = 0
+        checkpoint.load_entries(live, again=True)
+        assert storage.reads == 0
+        live["w2"][-1] += 1
+        live["small"][0] = -1
+        checkpoint.load_entries(live, again=True)
+        assert storage.reads == 2
+        assert all(np.array_equal(live[name], state[name]) for name in state)

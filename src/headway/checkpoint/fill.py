@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from headway.checkpoint.cache import name_of, open_cache
 from headway.checkpoint.hands import spread
+from headway.checkpoint.identity import verify
 from headway.checkpoint.memory import Block
 from headway.checkpoint.restore import checked, corrupt, placed
 from headway.model.errors import CheckpointCorrupt
@@ -102,9 +103,13 @@ class Filler:
     Args:
         storage, packs: where its packs are.
         manifest: the checkpoint.
+        look: look at what memory holds before it is filled; what is there already is not read.
     """
 
-    def __init__(self, storage: Storage, packs: str, manifest: Manifest) -> None:
+    def __init__(
+        self, storage: Storage, packs: str, manifest: Manifest, *, look: bool = False
+    ) -> None:
+        self._look = look
         self._storage = storage
         self._packs = packs
         self._manifest = manifest
@@ -158,6 +163,10 @@ class Filler:
             yield run
 
     def _load(self, runs: list[_Run]) -> None:
+        if self._look:
+            runs = [run for run in runs if not _holds(run)]
+            if not runs:
+                return
         cache = self._cache
         if cache is None:
             self._take(runs, self._read)
@@ -226,6 +235,18 @@ class Filler:
             return block
         block.close()
         return Block(size)
+
+
+def _holds(run: _Run) -> bool:
+    """Whether the memory that a run is for has its bytes already."""
+    memory, at = run.target.memory, run.start
+    if memory is None:
+        return False
+    for chunk in run.chunks:
+        if not verify(memory[at : at + chunk.length], chunk.hash):
+            return False
+        at += chunk.length
+    return True
 
 
 def _together(runs: list[_Run]) -> list[list[_Run]]:

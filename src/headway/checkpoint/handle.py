@@ -256,12 +256,15 @@ class Checkpoint:
                 return into if load_into(turn, into) else None
             return turn.load(lambda manifest: state_of(self._storage, self._packs, manifest))
 
-    def load_entries(self, live: Mapping[str, Any]) -> dict[str, Any] | None:
+    def load_entries(
+        self, live: Mapping[str, Any], *, again: bool = False
+    ) -> dict[str, Any] | None:
         """The newest valid checkpoint's typed state, each entry of which that fits the one in `live` is put
         into that, in place; what does not fit is made anew. `track` restores with it.
 
         Args:
             live: name -> live state; entries that the checkpoint does not have stay as they are.
+            again: it was loaded before, and may not have changed much: only what differs is read.
 
         Returns:
             Name -> the live entry, or a new one; None when there is no checkpoint.
@@ -271,7 +274,7 @@ class Checkpoint:
         """
         self._states.drain()
         with self._lock:
-            return load_entries(self._begun(), live)
+            return load_entries(self._begun(), live, again=again)
 
     def restore(self, path: str | os.PathLike[str] | None = None) -> Path | None:
         """Put the newest valid checkpoint's files into a directory; None when there is none.

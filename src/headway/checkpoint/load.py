@@ -77,9 +77,15 @@ def load_into(turn: Turn, live: Mapping[str, Any]) -> bool:
         raise
 
 
-def load_entries(turn: Turn, live: Mapping[str, Any]) -> dict[str, Any] | None:
+def load_entries(
+    turn: Turn, live: Mapping[str, Any], *, again: bool = False
+) -> dict[str, Any] | None:
     """The state of the newest valid checkpoint, a mapping. Each entry of it that fits the one of this name
     in `live` is put into that, in place; others are made anew.
+
+    Args:
+        live: name -> live state.
+        again: it was loaded before, and may not have changed much: only what differs is read.
 
     Returns:
         Name -> the live entry, or a new one; None when there is no checkpoint.
@@ -92,7 +98,7 @@ def load_entries(turn: Turn, live: Mapping[str, Any]) -> dict[str, Any] | None:
 
     def load(manifest: Manifest) -> dict[str, Any]:
         nonlocal begun
-        filler = Filler(turn.storage, turn.packs, manifest)
+        filler = Filler(turn.storage, turn.packs, manifest, look=again)
         planned = plan(_skeleton(manifest), sized(manifest), Pickles(turn.storage))
         moves: list[Move] = []
         boxes: list[dict[str, Any]] = []  # each has one entry, and is changed in place

@@ -192,7 +192,7 @@ class Tracker:
         """
         if self._checkpoint is None:
             return []
-        data = self._checkpoint.load_entries(self._captured())
+        data = self._checkpoint.load_entries(self._captured(), again=arrived)
         if data is None:
             return []
         track = data.pop(TRACK, None)
