@@ -1,5 +1,5 @@
-"""A task whose state `track` keeps: nested loops with Python code, a call that takes long in C, sleep, and a
-second loop in each turn. What it returns says which steps were done, how often, and what they drew."""
+"""A task whose state `track` keeps: nested loops with Python code, a call that takes long in C, sleep, and
+a second loop in each turn. What it returns says which steps were done, how often, and what they drew."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ BLOCK = bytes(12 << 20)  # hashing it takes some milliseconds without looking at
 def train(seed: int, pace: float) -> dict[str, Any]:
     random.seed(seed)
     np.random.seed(seed)
-    weights, done = np.zeros(4096), []
+    weights = np.zeros(4096)
+    done: list[tuple[int, int]] = []
     state = track(every=0.0, weights=weights, done=done, loss=0.0)
     for epoch in state.range(EPOCHS):
         order = random.sample(range(BATCHES), BATCHES)

@@ -1,5 +1,5 @@
-"""SIGTERM and `kill -9` at random instants of a tracked loop (P14, P18): no step is torn, lost or doubled, and
-the result is that of a run that was left alone."""
+"""SIGTERM and `kill -9` at random instants of a tracked loop (P14, P18): no step is torn, lost or doubled,
+and the result is that of a run that was left alone."""
 
 from __future__ import annotations
 

@@ -22,11 +22,13 @@ from headway import (
     NonRecoverableError,
     Preempted,
     RecoverableError,
+    Steps,
     StorageError,
     StorageFull,
     TaskFailed,
     current_context,
     task,
+    track,
     workflow,
 )
 
@@ -108,6 +110,18 @@ def checkpoints() -> None:
     cp.save(io.StringIO("text"))  # type: ignore[arg-type]
     cp.save(3)  # type: ignore[arg-type]
     len(cp.read())  # type: ignore[arg-type]
+
+
+def loops() -> None:
+    """A tracked loop keeps the types of its items."""
+    state = track(every=Steps(10), rng=False, weights=[0.0], best=0.0)
+    for epoch in state.range(1, 10, 2):
+        assert_type(epoch, int)
+        for name in state.iterate(["a", "b"]):
+            assert_type(name, str)
+    state.best = max(state.best, 1.0)
+    track(every="often", x=1)  # type: ignore[arg-type]
+    track(every=None, x=1)  # type: ignore[arg-type]
 
 
 def contexts() -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from headway.model.errors import InputError
 from headway.model.settings import Steps
 
-Every = str | float | Steps
+Every = Literal["auto"] | float | Steps
 
 BUDGET = 0.01
 """Share of the loop's time that stalls may take, with "auto"."""
