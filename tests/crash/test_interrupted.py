@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import itertools
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -18,6 +19,8 @@ from typing import Any
 import pytest
 from tests.crash.mutants import Edit, Mutant, planted
 
+from headway.checkpoint.staging import Layout, Staging
+from headway.checkpoint.state import Part
 from headway.ledger.read import read_ledger
 from headway.ledger.write import Ledger
 from headway.model.errors import CheckpointFenced, Preempted, StorageUnavailable
@@ -202,3 +205,25 @@ def test_the_sweep_finds_what_an_interruption_breaks(mutant: Mutant) -> None:
 
     with planted(mutant) as code, pytest.raises((AssertionError, CheckpointFenced)):
         sweep(code.write.Ledger)
+
+
+# A state's copy
+
+
+def test_making_memory_ready_may_be_interrupted_anywhere() -> None:
+    memory = [bytearray(b"%d" % n * 3000) for n in range(5)]
+    parts = [Part(f"p{n}", memoryview(each)) for n, each in enumerate(memory)]
+    layout = Layout.of(parts)
+    for number in itertools.count():
+        copy = Staging()
+        struck = _At(number, "checkpoint/staging.py", "checkpoint/background.py")
+        interrupted = struck.run(lambda: copy.prepare(layout))  # noqa: B023  # called in this turn
+        captured = copy.capture(parts)
+        starts = captured.layout.starts
+        for start, each in zip(starts, memory, strict=True):
+            assert captured.memory[start : start + len(each)] == each, struck.struck
+        copy.prepare(layout)
+        copy.close()
+        if not interrupted:
+            break
+    assert number > 20

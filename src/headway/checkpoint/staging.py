@@ -7,10 +7,10 @@ known without reading it again.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from headway.checkpoint.background import Background
 from headway.checkpoint.hands import spread
 from headway.checkpoint.memory import Block, address
 from headway.checkpoint.renew import Run, Share, duplicate, extend, renew
@@ -82,28 +82,27 @@ class Staging:
         self._layout: Layout | None = None
         self._loads: list[list[Share]] = []
         self._whole = False  # the copy holds one whole state
-        self._getting_ready: threading.Thread | None = None
+        self._getting_ready = Background()
 
     def prepare(self, layout: Layout) -> None:
         """Have memory for states of this layout made ready, in a thread of its own."""
+        self._getting_ready.drain()
         self._fit(layout)
         block = self._block
         assert block is not None
         total, step = layout.total, 16 * PIECE
 
-        def make_ready() -> None:
+        def make_ready() -> int:
             spread(lambda at: block.make_ready(at, step), range(0, total, step), _COPIERS)
+            return 0
 
-        self._getting_ready = threading.Thread(target=make_ready, name="headway-ready", daemon=True)
-        self._getting_ready.start()
+        self._getting_ready.begin(make_ready)
 
     def capture(self, parts: Sequence[Part]) -> Captured:
         """Copy a state."""
         layout = Layout.of(parts)
         self._fit(layout)
-        if self._getting_ready is not None:
-            self._getting_ready.join()
-            self._getting_ready = None
+        self._getting_ready.drain()
         block = self._block
         assert block is not None
         compare, self._whole = self._whole, False  # an interrupted copy is a mixture
@@ -135,20 +134,19 @@ class Staging:
 
     def close(self) -> None:
         """Give the memory back."""
-        if self._getting_ready is not None:
-            self._getting_ready.join()
+        self._getting_ready.drain()
         self._block, self._layout, self._whole = None, None, False
 
     def _fit(self, layout: Layout) -> None:
         if layout == self._layout:
             return
-        if self._getting_ready is not None:
-            self._getting_ready.join()
-        self._layout, self._whole = layout, False
+        self._getting_ready.drain()
+        self._layout, self._whole = None, False  # set last: a signal handler may raise anywhere
         if self._block is None or not layout.total <= self._block.size <= 2 * layout.total + PIECE:
             self._block = None  # the old memory goes before the new one comes
             self._block = Block(layout.total)
         self._loads = _loads(layout)
+        self._layout = layout
 
 
 def _loads(layout: Layout) -> list[list[Share]]:
