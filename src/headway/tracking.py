@@ -8,6 +8,7 @@ from typing import Any
 from headway import adapters
 from headway.checkpoint.cadence import Every
 from headway.checkpoint.track import Tracked, Tracker
+from headway.commands.joining import joined
 from headway.engine import context
 from headway.model.errors import HeadwayError
 
@@ -31,12 +32,13 @@ def track(*, every: Every = "auto", rng: bool = True, **named: Any) -> Tracked:
 
     Raises:
         InputError: something cannot be tracked, or is not what the checkpoint has; the message says what.
-        HeadwayError: it was called twice in one attempt.
+        HeadwayError: it was called twice in one attempt; or in several processes of a command that
+            `headway exec` runs.
         CheckpointError, StorageError: as for `Checkpoint.load`.
 
     Outside of headway nothing is saved; a `RuntimeWarning` says so.
     """
-    found = context.current()
+    found = context.current() or joined()
     if found is None:
         warnings.warn(
             "track() saves nothing here, because headway does not run this program. Start it with "

@@ -22,19 +22,26 @@ from headway import compose
 from headway.checkpoint.handle import Checkpoint
 from headway.engine.call import run_body
 from headway.engine.context import Context, entered
-from headway.engine.keys import node_prefix, values_prefix
+from headway.engine.keys import beside, node_prefix, values_prefix
 from headway.engine.loading import find_entity
 from headway.engine.task import Task
 from headway.engine.values import Values
 from headway.executors import family
-from headway.executors.failure import raised
+from headway.executors.failure import CommandFailed, raised
 from headway.executors.notice import Notice
 from headway.executors.output import Output, flush
 from headway.executors.traces import Traces, traces, with_environment
 from headway.executors.wire import Kind, receive_frame, send_frame
 from headway.model.errors import DefinitionError, HeadwayError
 from headway.model.outcome import Outcome
-from headway.model.program import AttemptSpec, Message, Program, Raised, Returned
+from headway.model.program import (
+    AttemptSpec,
+    CommandEnded,
+    Message,
+    Program,
+    Raised,
+    Returned,
+)
 from headway.ports import Storage
 
 
@@ -93,7 +100,7 @@ def attempt(
     send: Callable[[Message], None],
     notice: Notice,
     scratch: Path | None = None,
-) -> Returned | Raised:
+) -> Returned | Raised | CommandEnded:
     """Run one attempt in this process.
 
     Args:
@@ -105,36 +112,52 @@ def attempt(
     Returns:
         The last message of the attempt.
     """
-    checkpoint = values = None
+    opened: list[Checkpoint | Values] = []
     try:
         with notice:
             _set_environment(spec)
             storage = _storage(spec.home)
             task = _task(spec.task, spec.program)
-            checkpoint = Checkpoint(
-                storage,
-                node_prefix(spec.run, spec.node),
-                attempt=spec.attempt,
-                inputs=spec.inputs_digest,
-                on_saved=send,
-                on_warning=send,
-                scratch=scratch,
-                keep=spec.keep,
-                keep_best=spec.keep_best,
-            )
+
+            def checkpoint_of(node: str) -> Checkpoint:
+                found = Checkpoint(
+                    storage,
+                    node_prefix(spec.run, node),
+                    attempt=spec.attempt,
+                    inputs=spec.inputs_digest,
+                    on_saved=send,
+                    on_warning=send,
+                    scratch=scratch,
+                    keep=spec.keep,
+                    keep_best=spec.keep_best,
+                )
+                opened.append(found)
+                return found
+
+            checkpoint = checkpoint_of(spec.node)
             values = Values(storage, values_prefix(spec.run), scratch)
+            opened.append(values)
             context = Context(
-                spec.run, spec.node, spec.attempt, spec.retries_left, checkpoint, notice, send
+                spec.run,
+                spec.node,
+                spec.attempt,
+                spec.retries_left,
+                checkpoint,
+                notice,
+                send,
+                inputs=spec.inputs_digest,
+                scratch=scratch,
+                beside=lambda name: checkpoint_of(beside(spec.node, name)),
             )
             before = _before(task)
             outputs = _run(task, spec.inputs, values, context)
+    except CommandFailed as failed:
+        return CommandEnded(failed.code)
     except BaseException as error:  # noqa: BLE001  # whatever ends a body is reported, not raised
         return raised(error)
     finally:
-        if checkpoint is not None:
-            checkpoint.close()
-        if values is not None:
-            values.close()
+        for each in opened:
+            each.close()
     after = traces()
     clean = after == before and not family.has_children()
     _after[:] = [(task, after)] if clean else []
@@ -189,6 +212,7 @@ def _set_environment(spec: AttemptSpec) -> None:
     os.environ["HEADWAY_RUN"] = spec.run
     os.environ["HEADWAY_NODE"] = spec.node
     os.environ["HEADWAY_ATTEMPT"] = str(spec.attempt)
+    os.environ.pop("HEADWAY_EXEC", None)  # it was for a command around this run
     sys.argv[:] = [spec.program.path or spec.program.module]
 
 
@@ -203,7 +227,7 @@ class _Speaker:
     def note(self, message: Message) -> None:
         self._send(Kind.NOTE, msgspec.msgpack.encode(message))
 
-    def last(self, answer: Returned | Raised) -> bool:
+    def last(self, answer: Returned | Raised | CommandEnded) -> bool:
         """Send the last message of an attempt; whether there may be another attempt."""
         try:
             payload = msgspec.msgpack.encode(answer)

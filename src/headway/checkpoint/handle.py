@@ -13,13 +13,12 @@ from typing import Any
 
 from headway.checkpoint.background import SaveHandle, ended
 from headway.checkpoint.directory import to_directory
-from headway.checkpoint.fill import sized
 from headway.checkpoint.lineage import history_of
-from headway.checkpoint.load import load_entries, load_into, state_of
+from headway.checkpoint.load import bytes_of, load_entries, load_into, refuse_state, state_of
 from headway.checkpoint.pickled import Pickles
-from headway.checkpoint.restore import content
 from headway.checkpoint.retain import rule_of
 from headway.checkpoint.save import INLINE, Content, known_chunks
+from headway.checkpoint.several import Choose, Directories, to_directories
 from headway.checkpoint.source import (
     READER_NAME,
     BinaryReader,
@@ -32,7 +31,6 @@ from headway.checkpoint.source import (
 from headway.checkpoint.state import Flattened
 from headway.checkpoint.states import StateSaves
 from headway.checkpoint.turn import Turn
-from headway.ledger.available import require
 from headway.ledger.signing import trusts
 from headway.model.errors import CheckpointError, InputError, StorageError
 from headway.model.manifest import Entry, Manifest
@@ -123,22 +121,9 @@ class Checkpoint:
             StorageError: the home could not be read.
         """
 
-        def load(manifest: Manifest) -> bytes:
-            _refuse_state(manifest)
-            files = [entry for entry in manifest.entries if entry.kind == "file"]
-            if len(files) != 1 or len(manifest.entries) != 1:
-                raise CheckpointError(
-                    f"checkpoint {manifest.number} holds {len(files)} files in "
-                    f"{len(manifest.entries)} entries, and read() gives the bytes of exactly one. "
-                    "Use restore() to get them all."
-                )
-            sized(manifest)  # an impossible size is damage, for which an older checkpoint stands in
-            require(2 * files[0].size, f"checkpoint {manifest.number}")  # its pieces, and all of it
-            return b"".join(content(self._storage, self._packs, manifest, files[0]))
-
         self._states.drain()
         with self._lock:
-            return self._begun().load(load)
+            return self._begun().load(lambda m: bytes_of(self._storage, self._packs, m))
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Save bytes; on return they are durable.
@@ -165,7 +150,7 @@ class Checkpoint:
 
     def save(
         self,
-        source: str | os.PathLike[str] | BinaryReader | Mapping[str, Any],
+        source: str | os.PathLike[str] | BinaryReader | Mapping[str, Any] | Directories,
         *,
         wait: bool = True,
         pickle: bool = False,
@@ -207,6 +192,8 @@ class Checkpoint:
                 "save(…, pickle=True) is for a mapping; files and bytes need no pickle"
             )
         self._turn.metric(None)
+        if isinstance(source, Directories):
+            return self._save(source.items, "directory", lambda: source.size)
         if isinstance(source, str | os.PathLike):
             path = Path(source)
             kind = "directory" if path.is_dir() else "file"
@@ -298,12 +285,28 @@ class Checkpoint:
                 target = Path(path)
 
                 def load(manifest: Manifest) -> Path:
-                    _refuse_state(manifest)
+                    refuse_state(manifest)
                     to_directory(self._storage, self._packs, manifest, target)
                     return target
 
                 return turn.load(load)
             return turn.load(self._to_scratch)
+
+    def restore_parts(self, choose: Choose) -> dict[str, Path] | None:
+        """Put the directories of the newest valid checkpoint that `Directories` made each into a place of
+        its own, as `restore` does.
+
+        Args:
+            choose: given their names, says where each of them goes; one that it leaves out goes nowhere.
+
+        Returns:
+            What it said, or None when there is no checkpoint.
+        """
+        self._states.drain()
+        with self._lock:
+            return self._begun().load(
+                lambda m: to_directories(self._storage, self._packs, m, choose)
+            )
 
     def flush(self) -> None:
         """Wait for the saves that were begun; on return all of them are durable.
@@ -373,7 +376,7 @@ class Checkpoint:
             return ended(turn.commit(began, kind, made.size, entries, packs).number)
 
     def _to_scratch(self, manifest: Manifest) -> Path:
-        _refuse_state(manifest)
+        refuse_state(manifest)
         if self._scratch is None or self._scratch[0] != manifest.number:
             self._drop_scratch()
             place = Path(tempfile.mkdtemp(prefix="headway-", dir=self._scratch_base))
@@ -389,11 +392,3 @@ class Checkpoint:
         scratch, self._scratch = self._scratch, None
         if scratch is not None:
             shutil.rmtree(scratch[1], ignore_errors=True)
-
-
-def _refuse_state(manifest: Manifest) -> None:
-    if manifest.kind == "state":
-        raise CheckpointError(
-            f"checkpoint {manifest.number} holds typed state, which read() and restore() do not give. "
-            "Use load()."
-        )

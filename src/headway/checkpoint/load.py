@@ -9,7 +9,9 @@ from headway.checkpoint.fill import Filler, Target, sized
 from headway.checkpoint.inplace import Move
 from headway.checkpoint.pickled import Pickles
 from headway.checkpoint.rebuild import finished, memory_of, plan, rebuild, stored_in
+from headway.checkpoint.restore import content
 from headway.checkpoint.turn import Turn
+from headway.ledger.available import require
 from headway.model.errors import CheckpointCorrupt, CheckpointError, InputError
 from headway.model.manifest import Manifest
 from headway.ports import Storage
@@ -18,6 +20,39 @@ _MIXTURE = (
     "What load(into=) was given holds a mixture of what it was and what was saved: do not go on with it, "
     "build it anew."
 )
+
+
+def bytes_of(storage: Storage, packs: str, manifest: Manifest) -> bytes:
+    """The bytes of a checkpoint's only file.
+
+    Raises:
+        CheckpointError: it holds several, or typed state.
+        CheckpointCorrupt, StorageError: as for `restore.content`.
+    """
+    refuse_state(manifest)
+    files = [entry for entry in manifest.entries if entry.kind == "file"]
+    if len(files) != 1 or len(manifest.entries) != 1:
+        raise CheckpointError(
+            f"checkpoint {manifest.number} holds {len(files)} files in "
+            f"{len(manifest.entries)} entries, and read() gives the bytes of exactly one. "
+            "Use restore() to get them all."
+        )
+    sized(manifest)  # an impossible size is damage, for which an older checkpoint stands in
+    require(2 * files[0].size, f"checkpoint {manifest.number}")  # its pieces, and all of it
+    return b"".join(content(storage, packs, manifest, files[0]))
+
+
+def refuse_state(manifest: Manifest) -> None:
+    """Say what to call instead, for a checkpoint of typed state.
+
+    Raises:
+        CheckpointError: it is one.
+    """
+    if manifest.kind == "state":
+        raise CheckpointError(
+            f"checkpoint {manifest.number} holds typed state, which read() and restore() do not give. "
+            "Use load()."
+        )
 
 
 def state_of(storage: Storage, packs: str, manifest: Manifest) -> Any:

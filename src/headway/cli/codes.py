@@ -66,13 +66,16 @@ def of_error(error: BaseException) -> int:
     return INTERNAL
 
 
-def of_status(status: str, signal_number: int | None = None) -> int:
+def of_status(status: str, signal_number: int | None = None, command: int | None = None) -> int:
     """The exit code for a run that came back with `status` (`model.outcome.RunStatus`).
 
     Args:
         status: how the run stands.
         signal_number: the signal that made an interrupted run stop, when one is known.
+        command: the exit code of the command that `headway exec` ran, or minus the signal it died of.
     """
+    if status == "failed" and command is not None:
+        return command if command > 0 else 128 - command
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     return INTERRUPTED if signal_number is None else 128 + signal_number

@@ -14,6 +14,7 @@ from headway.cli import codes, output
 from headway.cli.changes import cancel, delete
 from headway.cli.checkpoints import checkpoints
 from headway.cli.copy import copy
+from headway.cli.execute import execute
 from headway.cli.gc import gc
 from headway.cli.run import resume, run
 from headway.cli.settings import Settings, takes_settings
@@ -60,11 +61,12 @@ def cli(settings: Settings) -> None:  # its options are defaults for the command
 
     \b
     headway run train.py pipeline --epochs 10
+    headway exec --retries 5 -- python train.py
     headway resume
     """
 
 
-for _command in (run, resume, runs, show, logs, checkpoints, cancel, delete, gc, copy):
+for _command in (run, execute, resume, runs, show, logs, checkpoints, cancel, delete, gc, copy):
     cli.add_command(_command)
 
 

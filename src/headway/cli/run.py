@@ -15,6 +15,7 @@ from headway.model.errors import HeadwayError, RunBusy
 
 if TYPE_CHECKING:
     from headway.cli.progress import Progress
+    from headway.engine.state import RunState
     from headway.model.report import RunReport
 
 _TYPED = "headway.typed"
@@ -95,7 +96,7 @@ def run(
     from headway import runtime
 
     home = runtime.open_home(settings.home)
-    return _drive(
+    return drive(
         lambda progress: runtime.run(
             home, entity, inputs, jobs=settings.jobs, observer=progress, say=progress.say
         ),
@@ -125,7 +126,7 @@ def resume(settings: Settings, run_id: str | None, take_over: bool) -> int:
 
     home = runtime.open_home(settings.home, create=False)
     chosen = None if run_id is None else runtime.find(home, None if run_id == "last" else run_id)
-    return _drive(
+    return drive(
         lambda progress: runtime.resume(
             home,
             chosen,
@@ -166,7 +167,7 @@ def _typed_between(context: click.Context, rest: tuple[str, ...]) -> dict[str, A
     return command.make_context("headway run", list(rest)).params
 
 
-def _drive(start: Callable[[Progress], RunReport], settings: Settings) -> int:
+def drive(start: Callable[[Progress], RunReport], settings: Settings) -> int:
     """Run or resume with progress shown, print the result, and give the exit code."""
     from headway.cli.endings import ending
     from headway.cli.progress import progress_for
@@ -197,4 +198,12 @@ def _drive(start: Callable[[Progress], RunReport], settings: Settings) -> int:
         text = output.as_text(report.result)
         if text is not None:
             output.write(text)
-    return codes.of_status(report.status, signals.first)
+    return codes.of_status(report.status, signals.first, _command_code(progress.state))
+
+
+def _command_code(state: RunState | None) -> int | None:
+    """How the command ended that the run is about; None when it is about none, or that did not fail."""
+    if state is None or len(state.nodes) != 1:
+        return None
+    (node,) = state.nodes.values()
+    return None if node.last is None else node.last.code

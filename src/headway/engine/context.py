@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from headway.checkpoint.handle import Checkpoint
 from headway.checkpoint.track import Observe
 from headway.model.errors import HeadwayError
-from headway.model.program import Warned
+from headway.model.program import Saved, Warned
 from headway.ports import Leave
 
 
@@ -23,6 +24,9 @@ class Context:
         attempt: number of this attempt, from 0.
         retries_left: failures that may still be retried after this attempt.
         checkpoint: the node's saved state, over all its attempts.
+        inputs: digest of the node's inputs.
+        scratch: directory for what may go with the process; None is the system's place for such.
+        beside: a checkpoint of the node's in a ledger of its own, under a name.
         leave: what is known about being told to go; None where nobody can say.
         warn: takes what a person should know.
         observe: for `headway verify`: is shown the state of a tracked loop at each boundary.
@@ -35,9 +39,12 @@ class Context:
     retries_left: int
     checkpoint: Checkpoint
     leave: Leave | None = None
-    warn: Callable[[Warned], None] = lambda _: None
+    warn: Callable[[Saved | Warned], None] = lambda _: None
     observe: Observe | None = None
     tracked: list[bool] = field(default_factory=list)
+    inputs: str = ""
+    scratch: Path | None = None
+    beside: Callable[[str], Checkpoint] | None = None
 
 
 # A process runs one attempt at a time, and threads that the body starts belong to it too: so this is

@@ -274,6 +274,7 @@ def _attempt_ended(state: RunState, event: AttemptEnded) -> None:
     name, node, outcome = event.node, state.nodes[event.node], Outcome(event.outcome)
     attempt.outcome, attempt.ended = outcome, event.time
     attempt.error, attempt.traceback, attempt.charged = event.error, event.traceback, event.charged
+    attempt.code = event.code
     del state.running[name]
     state.overdue.pop((name, event.attempt), None)
     if outcome is Outcome.SUCCEEDED:

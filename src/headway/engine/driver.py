@@ -38,7 +38,15 @@ from headway.model.events import (
     RunEnded,
 )
 from headway.model.outcome import Outcome, RunStatus
-from headway.model.program import AttemptSpec, Message, Returned, Saved, Started, Warned
+from headway.model.program import (
+    AttemptSpec,
+    CommandEnded,
+    Message,
+    Returned,
+    Saved,
+    Started,
+    Warned,
+)
 from headway.ports import AttemptKey, Clock, Executor
 
 GRACE = 5.0
@@ -298,10 +306,12 @@ class Driver:
                 pass  # `AttemptStarted` said it already; the executor knows the process
             case _:
                 outcome, error, traceback = classify(message, self._live[key])
-                outputs, silent = None, False
+                outputs, silent, code = None, False, None
                 if isinstance(message, Returned):
                     outputs, silent = message.outputs, message.silent
-                self._ended(key, outcome, outputs, error, traceback, silent)
+                if isinstance(message, CommandEnded):
+                    code = message.code
+                self._ended(key, outcome, outputs, error, traceback, silent, code)
 
     def _ride(self, key: object, event: Event) -> None:
         if not self._riding:
@@ -319,6 +329,7 @@ class Driver:
         error: str = "",
         traceback: str = "",
         silent: bool = False,
+        code: int | None = None,
     ) -> None:
         if self._observer is not None:
             # The log of a silent attempt may be another's by now, and is not looked at.
@@ -329,10 +340,9 @@ class Driver:
             self._over(key)
         # An attempt that leaves because its driver was told to is not the node's expense.
         charged = self._live.pop(key) != "leaving" or outcome is Outcome.SUCCEEDED
+        now, jitter = self._clock.time(), self._draw()
         self._happened(
-            AttemptEnded(
-                *key, outcome, self._clock.time(), outputs, error, traceback, self._draw(), charged
-            )
+            AttemptEnded(*key, outcome, now, outputs, error, traceback, jitter, charged, code)
         )
 
     def _tail(self) -> None:

@@ -7,13 +7,14 @@ import difflib
 import functools
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Generic, ParamSpec, Self, TypeVar, cast
 
 from headway.engine import context, launch, programs, tracing
 from headway.engine.signature import Interface
 from headway.engine.tracing import Trace
 from headway.model.errors import DefinitionError, InputError
+from headway.model.events import NodePlan
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -64,6 +65,10 @@ class Entity(ABC, Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name}>"
+
+    def again(self, plans: Sequence[NodePlan]) -> Entity[P, R]:  # noqa: ARG002
+        """It as a run has it that goes on; `plans` is what the run had planned."""
+        return self
 
     @abstractmethod
     def expand(self, trace: Trace, bound: dict[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 runs/<run>/ledger/…                 its journal
 runs/<run>/nodes/<node>/…           a node's checkpoints
+runs/<run>/nodes/<node>.kept/…      those of the directories that `headway exec` keeps for it
 runs/<run>/values/…                 large values
 runs/<run>/logs/<node>/<n>.log      output of attempt n
 runs/<run>/logs/<node>/<n>.log.<m>  the same from byte m on, of a long one in a store
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 from headway.model.ids import node_key
 
+KEPT = "kept"
+"""What stands behind a node's name, and a dot, where the directories of a command are kept."""
 RUNS = "runs"
 LINEAGES = "lineages"
 
@@ -36,6 +39,11 @@ def nodes_prefix(run: str) -> str:
 def node_prefix(run: str, node: str) -> str:
     """What a node keeps: its ledger and its packs."""
     return f"{nodes_prefix(run)}/{node_key(node)}"
+
+
+def beside(node: str, name: str) -> str:
+    """What a node keeps in a ledger of its own under a name is laid out as a node called so."""
+    return f"{node}.{name}"
 
 
 def lineage_prefix(name: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 
 from headway.model.outcome import Outcome
-from headway.model.program import Died, Raised, Returned
+from headway.model.program import CommandEnded, Died, Raised, Returned
 
 _STOPPED = {
     "timeout": (Outcome.TIMEOUT, "it ran longer than its timeout and was stopped"),
@@ -19,15 +19,15 @@ _STOPPED = {
 }
 # Signals that come from outside: a machine that goes away, a closed terminal, an operator.
 _FROM_OUTSIDE = {
-    signal.SIGTERM: (Outcome.PREEMPTED, "the process was told to go (SIGTERM)"),
-    signal.SIGKILL: (Outcome.KILLED, "the process was killed from outside (SIGKILL)"),
-    signal.SIGINT: (Outcome.KILLED, "the process was interrupted from outside (SIGINT)"),
-    signal.SIGHUP: (Outcome.KILLED, "the process lost its terminal (SIGHUP)"),
+    signal.SIGTERM: (Outcome.PREEMPTED, "was told to go (SIGTERM)"),
+    signal.SIGKILL: (Outcome.KILLED, "was killed from outside (SIGKILL)"),
+    signal.SIGINT: (Outcome.KILLED, "was interrupted from outside (SIGINT)"),
+    signal.SIGHUP: (Outcome.KILLED, "lost its terminal (SIGHUP)"),
 }
 
 
 def classify(
-    message: Returned | Raised | Died, why_stopped: str | None = None
+    message: Returned | Raised | Died | CommandEnded, why_stopped: str | None = None
 ) -> tuple[Outcome, str, str]:
     """Name the end of an attempt.
 
@@ -49,7 +49,9 @@ def classify(
     if isinstance(message, Raised):
         text = f"{message.type}: {message.message}" if message.message else message.type
         return _raised(message), text, traceback
-    return *_died(message.code), ""
+    if isinstance(message, CommandEnded) and message.code >= 0:
+        return Outcome.APP_ERROR, f"the command ended with exit code {message.code}", ""
+    return *_died(message.code, "command" if isinstance(message, CommandEnded) else "process"), ""
 
 
 def _raised(message: Raised) -> Outcome:
@@ -61,7 +63,7 @@ def _raised(message: Raised) -> Outcome:
     return Outcome.APP_ERROR if outcome is Outcome.SUCCEEDED else outcome
 
 
-def _died(code: int) -> tuple[Outcome, str]:
+def _died(code: int, what: str) -> tuple[Outcome, str]:
     if code == 0:
         return Outcome.APP_ERROR, (
             "the process ended with exit code 0 before the body returned (os._exit in the body?)"
@@ -71,10 +73,10 @@ def _died(code: int) -> tuple[Outcome, str]:
     try:
         number = signal.Signals(-code)
     except ValueError:  # a real-time signal
-        return Outcome.APP_ERROR, f"the process died of signal {-code}"
-    return _FROM_OUTSIDE.get(
-        number, (Outcome.APP_ERROR, f"the process died of {number.name} ({_meaning(number)})")
-    )
+        return Outcome.APP_ERROR, f"the {what} died of signal {-code}"
+    own_fault = Outcome.APP_ERROR, f"died of {number.name} ({_meaning(number)})"
+    outcome, text = _FROM_OUTSIDE.get(number, own_fault)
+    return outcome, f"the {what} {text}"
 
 
 def _meaning(number: signal.Signals) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from headway.checkpoint.lineage import read_lineage, skipped
 from headway.checkpoint.lineage import report_of as checkpoint_report
 from headway.engine.blobs import Blob, Blobs
-from headway.engine.keys import node_prefix, nodes_prefix, values_prefix
+from headway.engine.keys import KEPT, beside, node_prefix, nodes_prefix, values_prefix
 from headway.engine.logs import Logs
 from headway.engine.showable import showable_outputs
 from headway.engine.state import RUNNING, AttemptState, NodeState, RunState
@@ -68,7 +68,12 @@ def report_of(
     logs = Logs(storage, state.run)
     nodes = []
     for name, node in state.nodes.items():
-        found = _history(state.run, name, storage, remarks) if node_key(name) in saving else []
+        found = [
+            checkpoint
+            for place in (name, beside(name, KEPT))
+            if node_key(place) in saving
+            for checkpoint in _history(state.run, place, storage, remarks)
+        ]
         nodes.append(_node(state, node, found, logs, alive))
     return RunReport(
         run=state.run,
@@ -161,6 +166,7 @@ def _attempt(
         error=error,
         log=_log(logs, node.plan.name, attempt),
         warnings=list(attempt.warnings),
+        code=attempt.code,
     )
 
 

@@ -153,6 +153,7 @@ def _reopening(home: Home, state: RunState, notes: Sequence[str], clock: Clock) 
             "it began. Put the signature back and resume, or start a new run with `headway run`."
         )
     digest = program_of(entity).digest
+    entity = entity.again([node.plan for node in state.nodes.values()])
     graph = trace(entity, Values(home.storage, values_prefix(state.run)))
     changes = compare(state, graph.nodes, graph.outputs, digest)
     now = clock.time()

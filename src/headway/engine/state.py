@@ -23,7 +23,7 @@ class AttemptState(msgspec.Struct):
     """One attempt. `outcome` is `RUNNING` or a value of `Outcome`; times are Unix seconds.
 
     `checkpoint` is the number of the newest checkpoint it is known to have saved (0: none), saved at
-    `saved`. `charged` is False when no budget paid for its end.
+    `saved`. `charged` is False when no budget paid for its end; `code` is a failed command's.
     """
 
     number: int
@@ -35,6 +35,7 @@ class AttemptState(msgspec.Struct):
     checkpoint: int = 0
     saved: float = 0.0
     charged: bool = True
+    code: int | None = None
     warnings: tuple[str, ...] = ()  # most have none, and a list of their own costs each of 100,000
 
 

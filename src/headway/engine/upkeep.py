@@ -9,8 +9,10 @@ from headway.checkpoint.garbage import Garbage, collect, look
 from headway.engine.archive import read_run
 from headway.engine.home import Home
 from headway.engine.keys import (
+    KEPT,
     LINEAGES,
     RUNS,
+    beside,
     lineage_prefix,
     node_prefix,
     nodes_prefix,
@@ -42,9 +44,11 @@ def audits(home: Home, run: str, node: str | None = None) -> list[Audit]:
         raise InputError(f"run {run} has no node {node!r}; it has {names}")
     saving = set(home.storage.list(nodes_prefix(run)))
     return [
-        Audit(home.storage, node_prefix(run, name), name)
+        Audit(home.storage, node_prefix(run, place), place)
         for name in state.nodes
-        if node in {None, name} and node_key(name) in saving
+        if node in {None, name}
+        for place in (name, beside(name, KEPT))
+        if node_key(place) in saving
     ]
 
 

@@ -43,6 +43,19 @@ _LONGEST_TRACEBACK = 100_000
 _HEADWAY = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 
 
+class CommandFailed(Exception):
+    """Raised by the body that runs a command, which ended with another exit code than 0: the outcome is
+    what it would be if the worker had ended so.
+
+    Attributes:
+        code: the exit code, or minus the signal that it died of.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"the command ended with {code}")
+        self.code = code
+
+
 def raised(error: BaseException) -> Raised:
     """The last message of an attempt whose body let `error` pass."""
     return Raised(

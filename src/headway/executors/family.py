@@ -119,6 +119,14 @@ def children(parent: int) -> list[int]:
     return [pid for pid in _pids() if _parent(pid) == parent]
 
 
+def group_of(leader: int) -> dict[int, int]:
+    """The processes of a group, running or dead: pid -> pid of the parent; {} where there is no /proc."""
+    found = {pid: _stat(pid) for pid in _pids()}
+    return {
+        pid: int(parent) for pid, (_, parent, group) in found.items() if group == b"%d" % leader
+    }
+
+
 def kill_marked(token: str, worker: int | None, end: float) -> None:
     """Kill what is left of a family whose keeper is dead; returns when all are gone.
 
@@ -137,7 +145,7 @@ def kill_marked(token: str, worker: int | None, end: float) -> None:
             kill_group(pid)
         # A process that is ending has no environment any more, and is still there.
         killed.update(found)
-        if not any(_is_running(pid) for pid in killed):
+        if not any(is_running(pid) for pid in killed):
             return
         time.sleep(0.002)
 
@@ -153,15 +161,16 @@ def _parent(pid: int) -> int:
     return int(_stat(pid)[1])
 
 
-def _is_running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Whether there is such a process, and it has not ended."""
     return _stat(pid)[0] not in {b"", b"Z", b"X"}
 
 
-def _stat(pid: int) -> tuple[bytes, bytes]:
-    """(state, pid of the parent); (b"", b"0") when there is no such process."""
+def _stat(pid: int) -> tuple[bytes, bytes, bytes]:
+    """(state, pid of the parent, process group); (b"", b"0", b"0") when there is no such process."""
     # The name, in parentheses, may hold anything: look behind it.
     fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
-    return (fields[0], fields[1]) if fields else (b"", b"0")
+    return (fields[0], fields[1], fields[2]) if fields else (b"", b"0", b"0")
 
 
 def _read(path: str) -> bytes:

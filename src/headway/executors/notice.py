@@ -7,13 +7,15 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType, TracebackType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from headway.model.errors import Preempted
 
 _HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+Handler = Callable[[int, FrameType | None], Any] | signal.Handlers
 
 _SOON = 0.02  # seconds until whoever released is past where an exception would be lost
 
@@ -62,7 +64,7 @@ class Notice:
         """
         signal.signal(signal.SIGTERM, self._on_sigterm)
         signal.signal(signal.SIGINT, _nothing)
-        _let_go_at_fork()
+        let_go_at_fork({signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler})
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
 
     def _on_sigterm(self, _number: int, _frame: FrameType | None) -> None:
@@ -111,22 +113,25 @@ def _nothing(_number: int, _frame: FrameType | None) -> None:
     pass
 
 
-def _let_go_at_fork() -> None:
+def let_go_at_fork(handlers: Mapping[signal.Signals, Handler]) -> None:
     """A process that the body forks is its own master: `Process.terminate()` must end it.
 
-    The signal is blocked meanwhile, because Python drops one that arrives right after the fork.
+    The signals are blocked meanwhile, because Python drops one that arrives right after the fork.
+
+    Args:
+        handlers: what the forked process has, in place of ours.
     """
     masks = threading.local()
 
     def before() -> None:
-        masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+        masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, handlers)
 
     def in_parent() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, masks.before)
 
     def in_child() -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         in_parent()
 
     os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)

@@ -108,6 +108,7 @@ class AttemptEnded(msgspec.Struct, frozen=True, tag="attempt-ended"):
     traceback: str = ""
     jitter: float = 0.5  # drawn by the driver, so that the core stays deterministic (0 to 1)
     charged: bool = True  # False: the driver was told to leave and took the attempt with it
+    code: int | None = None  # of a command that failed: its exit code, or -signal number
 
 
 class RunNoted(msgspec.Struct, frozen=True, tag="run-noted"):

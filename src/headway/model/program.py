@@ -102,4 +102,10 @@ class Died(msgspec.Struct, frozen=True, tag_field="message_kind", tag="died"):
     code: int
 
 
-Message = Saved | Warned | Started | Returned | Raised | Died
+class CommandEnded(msgspec.Struct, frozen=True, tag_field="message_kind", tag="command-ended"):
+    """Worker -> driver: the command that the body ran failed: exit code > 0, or -signal number."""
+
+    code: int
+
+
+Message = Saved | Warned | Started | Returned | Raised | Died | CommandEnded

@@ -19,7 +19,8 @@ class CheckpointReport(msgspec.Struct, frozen=True):
 
 
 class AttemptReport(msgspec.Struct, frozen=True):
-    """One attempt; `outcome` is "running" while it runs. `checkpoints` are those it saved."""
+    """One attempt; `outcome` is "running" while it runs. `checkpoints` are those it saved, `code` is the
+    exit code of a command that failed, or minus the signal that it died of."""
 
     number: int
     outcome: str
@@ -29,6 +30,7 @@ class AttemptReport(msgspec.Struct, frozen=True):
     error: str = ""
     log: str = ""
     warnings: list[str] = []
+    code: int | None = None
 
 
 class NodeReport(msgspec.Struct, frozen=True):
