@@ -108,13 +108,14 @@ def execute(
     from headway.commands.task import command
     from headway.model.settings import TaskOptions
 
+    line = _utf8(words)
     environment = dict(_pair(each) for each in _utf8(env))
     directories = _kept(_utf8(keep))
     _find(words[0], environment)
     home = runtime.open_home(settings.home)
     _apart(directories, home.url if home.place.is_home else None)
     inputs = {
-        "words": _utf8(words),
+        "words": line,
         "directory": os.getcwd(),
         "environment": environment,
         "keep": directories,

@@ -68,17 +68,18 @@ class Process:
             Its exit code, or minus the signal that it died of.
         """
         pid, end = self._process.pid, 0.0
+        spared: set[int] = set()
         try:
             while (code := family.exit_code(pid)) is None:
                 tick()
                 if leave is not None and leave.told and not self.told:
                     self.told, end = True, time.monotonic() + PATIENCE
-                    _tell(pid, owner())
+                    spared = _tell(pid, owner())
                 if self.told and time.monotonic() >= end:
                     _kill(pid)
                 time.sleep(_TICK)
             # A shell dies of SIGTERM at once, and what it started may still save something.
-            while self.told and time.monotonic() < end and _others(pid):
+            while self.told and time.monotonic() < end and _others(pid) - spared:
                 tick()
                 time.sleep(_TICK)
             return code
@@ -87,9 +88,13 @@ class Process:
             self._process.wait()
 
 
-def _tell(group: int, owner: int | None) -> None:
+def _tell(group: int, owner: int | None) -> set[int]:
     """SIGTERM for a process group. The children of the process that tracks (those of a data loader) are
-    left to it: it needs them until it has saved."""
+    left to it: it needs them until it has saved.
+
+    Returns:
+        Pids of those that were not told.
+    """
     members = family.group_of(group)
     spared: set[int] = set()
     if owner in members:
@@ -104,6 +109,7 @@ def _tell(group: int, owner: int | None) -> None:
         if not spared:
             os.killpg(group, signal.SIGTERM)
         os.killpg(group, signal.SIGCONT)  # what is stopped would not hear it
+    return spared
 
 
 def _kill(group: int) -> None:
@@ -111,6 +117,6 @@ def _kill(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def _others(group: int) -> bool:
-    """Whether a process group has members that live, but for its leader."""
-    return any(family.is_running(pid) for pid in family.group_of(group) if pid != group)
+def _others(group: int) -> set[int]:
+    """The members of a process group that live, but for its leader."""
+    return {pid for pid in family.group_of(group) if pid != group and family.is_running(pid)}

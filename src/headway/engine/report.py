@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +30,10 @@ from headway.model.report import (
 )
 from headway.ports import Storage
 
+EXEC = "headway.commands.task:command"
+"""The task of `headway exec`, by name because floors point down."""
+_LONGEST_TITLE = 60
+
 
 def status_of(state: RunState, *, alive: bool) -> RunStatus:
     """Where the run stands: one that shows as running and has no driver was interrupted."""
@@ -37,11 +42,20 @@ def status_of(state: RunState, *, alive: bool) -> RunStatus:
     return state.status
 
 
+def title_of(state: RunState) -> str:
+    """What the run runs, for people: the entity, or the command line of `headway exec`."""
+    words = state.inputs.get("words") if state.entity == EXEC else None
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        return state.entity
+    line = " ".join(shlex.join(words).split())
+    return line if len(line) <= _LONGEST_TITLE else f"{line[: _LONGEST_TITLE - 1]}…"
+
+
 def summary_of(state: RunState, *, alive: bool) -> RunSummary:
     """A line about the run; `alive` says whether its driver lives."""
     return RunSummary(
         run=state.run,
-        entity=state.entity,
+        entity=title_of(state),
         status=status_of(state, alive=alive),
         started=state.created,
         ended=state.ended,
@@ -77,7 +91,7 @@ def report_of(
         nodes.append(_node(state, node, found, logs, alive))
     return RunReport(
         run=state.run,
-        entity=state.entity,
+        entity=title_of(state),
         status=status_of(state, alive=alive),
         result=None if state.result is None else _result(state.run, state.result, storage),
         nodes=nodes,
