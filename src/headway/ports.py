@@ -241,8 +241,8 @@ class StateAdapter(Protocol):
     """Takes live objects of one framework apart into data, and puts data back into them."""
 
     def capture(self, value: Any, path: str) -> Any:
-        """What `Checkpoint.save` takes, standing for all of the value's state. It may look into the
-        value's own memory, which stays as it is until the copy is made.
+        """What stands for all of the value's state: data, and objects that are captured in their turn.
+        It may look into the value's own memory, which stays as it is until the copy is made.
 
         Args:
             value, path: the object, and its name for messages: `model`, `parts.loader`.

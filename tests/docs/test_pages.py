@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -21,6 +22,10 @@ PAGE_NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 SHOWN = [
     name for name in PAGE_NAMES if name != "ARCHITECTURE.md" and not name.startswith("docs/design/")
 ]
+# Pages whose programs need more than `make test` installs.
+NEEDS = {
+    "docs/how-to/with-pytorch.md": ["torch"],
+}
 KINDS = {"python", "console", "text"}
 
 # A test that ran the tests would never end. `.ci/run` runs demo, test and lint for real on a fresh
@@ -62,8 +67,14 @@ def environment(tmp_path: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.frameworks) if n in NEEDS else n for n in SHOWN],
+)
 def test_what_a_page_shows_works(name: str, tmp_path: Path, environment: dict[str, str]) -> None:
+    for package in NEEDS.get(name, []):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"needs {package}: `make frameworks` installs it")
     here = tmp_path / "here"
     here.mkdir()
     (here / "examples").symlink_to(ROOT / "examples")

@@ -186,6 +186,36 @@ class Example:
         count("R9", "SIGKILLs of frameworks", 3)
 
 
+class Trial:
+    """Attempts of one body, one after the other, which save after every step.
+
+    Args:
+        storage: where.
+    """
+
+    Killed = Killed
+
+    def __init__(self, storage: MemoryStorage | None = None) -> None:
+        self._storage = MemoryStorage() if storage is None else storage
+        self._attempts = 0
+
+    def kill(self) -> None:
+        """End the attempt, once what is being saved is there."""
+        self._checkpoint.flush()
+        raise Killed
+
+    def attempt(self, body: Callable[[Callable[..., Any]], Any]) -> Any:
+        """One attempt: the body gets `track`."""
+        self._checkpoint = Checkpoint(self._storage, PREFIX, attempt=self._attempts)
+        context = Context("r", "train", self._attempts, 0, self._checkpoint)
+        self._attempts += 1
+        try:
+            with entered(context):
+                return body(functools.partial(headway.track, every=0))
+        finally:
+            self._checkpoint.close()
+
+
 def added_lines(name: str) -> list[str]:
     """Lines of an example that its plain version does not have, blank ones left out."""
     plain = (ROOT / "examples" / "plain" / f"{name}.py").read_text().splitlines()

@@ -16,6 +16,7 @@ _ROOMS = {
     "random": "generators",
     "numpy": "generators",
     "torch": "torch",
+    "sklearn": "sklearn",
 }
 """Top-level package of a type -> the module here that knows it. Each has `adapter(value)`, and may have
 `items(iterable)`; both give None for what they do not know."""

@@ -78,7 +78,8 @@ def capture(value: Any, path: str, find: Find, *, pickles: bool = False) -> Any:
         return found
     adapter = find(value)
     if adapter is not None:
-        return adapter.capture(value, path)
+        data = adapter.capture(value, path)
+        return data if data is value else capture(data, path, find, pickles=pickles)
     if tensors.is_tensor(value) or _is_array(value) or kind is bytearray:
         return value
     if _has_state_dict(value):
