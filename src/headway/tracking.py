@@ -59,7 +59,7 @@ def track(*, every: Every = "auto", rng: bool = True, **named: Any) -> Tracked:
             checkpoint=None if found is None else found.checkpoint,
             find=adapters.find,
             find_items=adapters.find_items,
-            every=every,
+            every=every if found is None or found.every is None else found.every,
             rng=rng,
             leave=None if found is None else found.leave,
             warn=_ignore if found is None else found.warn,

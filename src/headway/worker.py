@@ -7,12 +7,14 @@ for another attempt; so does every failure.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
 import os
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -41,6 +43,7 @@ from headway.model.program import (
     Program,
     Raised,
     Returned,
+    Watch,
 )
 from headway.ports import Storage
 
@@ -150,7 +153,8 @@ def attempt(
                 beside=lambda name: checkpoint_of(beside(spec.node, name)),
             )
             before = _before(task)
-            outputs = _run(task, spec.inputs, values, context)
+            with _watched(spec.watch, context) as context:
+                outputs = _run(task, spec.inputs, values, context)
     except CommandFailed as failed:
         return CommandEnded(failed.code)
     except BaseException as error:  # noqa: BLE001  # whatever ends a body is reported, not raised
@@ -162,6 +166,18 @@ def attempt(
     clean = after == before and not family.has_children()
     _after[:] = [(task, after)] if clean else []
     return Returned(outputs, clean=clean)
+
+
+@contextlib.contextmanager
+def _watched(watch: Watch | None, context: Context) -> Iterator[Context]:
+    """The context of an attempt that `headway verify` looks at, where it does."""
+    if watch is None:
+        yield context
+        return
+    from headway.engine.watching import Watcher  # only a verification needs it
+
+    with Watcher(watch, context) as watcher:
+        yield dataclasses.replace(context, observe=watcher.see, every=watch.every)
 
 
 _after: list[tuple[Task[..., Any], Traces]] = []  # the last attempt's task, and how it left things

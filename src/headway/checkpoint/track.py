@@ -37,8 +37,9 @@ FAILURES = 3
 """Saves in a row that may fail before the body does."""
 _FORMAT = 1
 
-Observe = Callable[[list[Frame], Mapping[str, Any]], None]
-"""Is shown the place and the state at each boundary: `headway verify` compares them."""
+Observe = Callable[[list[Frame], bool, Mapping[str, Any]], None]
+"""Is shown each boundary, for `headway verify`: the place, whether it is the end of the outermost loop,
+and the state."""
 FindItems = Callable[[Any], Items | None]
 
 
@@ -277,7 +278,7 @@ class Tracker:
     def _boundary(self, leaf: bool, end: bool) -> None:
         """Between two items of a loop, or after the last one of the outermost."""
         if self._observe is not None:
-            self._observe(self.loops.place(), self._state())
+            self._observe(self.loops.place(), end, self._state())
         if self._checkpoint is None:
             return
         if leaf:

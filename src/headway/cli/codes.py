@@ -13,6 +13,7 @@ DEFINITION = 3
 STORAGE = 4
 BUSY = 5
 CANCELLED = 6
+DIFFERENT = 7
 INTERNAL = 70
 HUNG_UP = 128 + signal.SIGHUP
 INTERRUPTED = 128 + signal.SIGINT
@@ -30,6 +31,7 @@ MEANING: dict[int, tuple[str, str]] = {
     STORAGE: ("storage", "The home, or a checkpoint in it, could not be read or written."),
     BUSY: ("busy", "Another process drives this run."),
     CANCELLED: ("cancelled", "The run was cancelled on request."),
+    DIFFERENT: ("different", "`headway verify`: a resumed run is not what it would have been."),
     INTERNAL: ("internal", "A fault in headway itself. Its traceback is shown; please report it."),
     HUNG_UP: ("interrupted", "SIGHUP, the terminal was closed. `headway resume` goes on."),
     INTERRUPTED: (

@@ -18,6 +18,7 @@ from headway.cli.execute import execute
 from headway.cli.gc import gc
 from headway.cli.run import resume, run
 from headway.cli.settings import Settings, takes_settings
+from headway.cli.verify import verify
 from headway.cli.views import logs, runs, show
 
 
@@ -52,7 +53,7 @@ class _Commands(click.Group):
     cls=_Commands,
     context_settings={"help_option_names": ["--help", "-h"]},
     epilog="Exit codes: 0 success, 1 run failed, 2 usage, 3 program, 4 storage, 5 busy, "
-    "6 cancelled, 130 Ctrl-C.",
+    "6 cancelled, 7 verify found a difference, 130 Ctrl-C.",
 )
 @click.version_option(__version__, message="headway %(version)s")
 @takes_settings()
@@ -66,7 +67,10 @@ def cli(settings: Settings) -> None:  # its options are defaults for the command
     """
 
 
-for _command in (run, execute, resume, runs, show, logs, checkpoints, cancel, delete, gc, copy):
+_COMMANDS = (
+    run, execute, resume, runs, show, logs, checkpoints, cancel, delete, gc, copy, verify,
+)  # fmt: skip
+for _command in _COMMANDS:
     cli.add_command(_command)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from headway.engine.graph import resolve
 from headway.engine.home import Home
 from headway.engine.state import RunState
 from headway.engine.values import digest
-from headway.model.program import AttemptSpec
+from headway.model.program import AttemptSpec, Watch
 
 
 class Assignments:
@@ -16,10 +17,12 @@ class Assignments:
 
     Args:
         home: the home, which workers open again by its URL.
+        watch: given the number of an attempt, says how it is watched.
     """
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, watch: Callable[[int], Watch] | None = None) -> None:
         self._home = home
+        self._watch = watch
 
     def spec(self, state: RunState, node: str, attempt: int) -> AttemptSpec:
         """The attempt, its inputs resolved from the run's inputs and what other nodes committed."""
@@ -41,6 +44,7 @@ class Assignments:
             retries_left=found.retries_left,
             keep=found.plan.options.keep,
             keep_best=found.plan.options.keep_best,
+            watch=None if self._watch is None else self._watch(attempt),
         )
 
     def outputs(self, state: RunState) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from headway.checkpoint.cadence import Every
 from headway.checkpoint.handle import Checkpoint
 from headway.checkpoint.track import Observe
 from headway.model.errors import HeadwayError
@@ -30,6 +31,7 @@ class Context:
         leave: what is known about being told to go; None where nobody can say.
         warn: takes what a person should know.
         observe: for `headway verify`: is shown the state of a tracked loop at each boundary.
+        every: for the same: how often `track` saves, whatever it was told.
         tracked: not empty once `track` was called.
     """
 
@@ -41,6 +43,7 @@ class Context:
     leave: Leave | None = None
     warn: Callable[[Saved | Warned], None] = lambda _: None
     observe: Observe | None = None
+    every: Every | None = None
     tracked: list[bool] = field(default_factory=list)
     inputs: str = ""
     scratch: Path | None = None

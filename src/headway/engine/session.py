@@ -34,6 +34,7 @@ from headway.engine.values import Values
 from headway.model.errors import InputError, StorageError
 from headway.model.events import DriverStarted, Event, RunCreated, RunNoted
 from headway.model.outcome import RunStatus
+from headway.model.program import Watch
 from headway.model.version import __version__
 from headway.ports import AttemptKey, Clock, Executor, KeyExists
 from headway.storage.faults import storage_error
@@ -52,6 +53,7 @@ class Means:
         observer: who watches.
         say: told what a person should know besides.
         take_over: when resuming, do not ask whether a driver on another machine lives.
+        watch: given the number of an attempt, says how it is watched; for `headway verify`.
     """
 
     clock: Clock
@@ -59,6 +61,7 @@ class Means:
     observer: Observer | None = None
     say: Callable[[str], None] = lambda _: None
     take_over: bool = False
+    watch: Callable[[int], Watch] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +197,7 @@ def _drive(
                 state,
                 beside.records,
                 means.executor(processes.fd),
-                Assignments(home),
+                Assignments(home, means.watch),
                 means.clock,
                 cancelled=beside.cancelled,
                 over=beside.over,

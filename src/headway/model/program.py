@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from headway.model.settings import Best, Keep
+from headway.model.settings import Best, Keep, Steps
 
 
 class Program(msgspec.Struct, frozen=True):
@@ -25,6 +25,26 @@ class Program(msgspec.Struct, frozen=True):
     digest: str = ""
 
 
+class Watch(msgspec.Struct, frozen=True):
+    """How an attempt is watched, and when it is to be killed: for `headway verify`.
+
+    Attributes:
+        file: absolute path of the file that takes what is seen.
+        seed: of the random generators, before the body runs.
+        every: how often `track` saves; None: as the body says.
+        durable: steps before which the saves that were begun are waited for.
+        kill: the step at which the process kills itself; "" for none.
+        late: so long after that step, in steps; 0 is at once.
+    """
+
+    file: str
+    seed: int = 0
+    every: float | Steps | None = None
+    durable: tuple[str, ...] = ()
+    kill: str = ""
+    late: float = 0.0
+
+
 class AttemptSpec(msgspec.Struct, frozen=True):
     """One attempt, complete: a worker needs nothing else.
 
@@ -38,6 +58,7 @@ class AttemptSpec(msgspec.Struct, frozen=True):
         log: absolute path of the file that takes the attempt's output.
         retries_left: failures that may still be retried after this attempt.
         keep, keep_best: which checkpoints stay, as in `settings.TaskOptions`.
+        watch: see `Watch`.
     """
 
     home: str
@@ -52,6 +73,7 @@ class AttemptSpec(msgspec.Struct, frozen=True):
     retries_left: int = 0
     keep: Keep = None
     keep_best: Best | None = None
+    watch: Watch | None = None
 
 
 class Saved(msgspec.Struct, frozen=True, tag_field="message_kind", tag="saved"):

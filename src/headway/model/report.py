@@ -121,3 +121,36 @@ class CopyReport(msgspec.Struct, frozen=True):
     checkpoints: int
     size: int
     notes: list[str] = []
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """Where a resumed run of `headway verify` first parts from the undisturbed one.
+
+    Attributes:
+        step: number of the step, from 1; None when all steps are the same and only the result differs.
+        place: where that is in the loops, in words.
+        entries: what differs there: paths in the state, `rng.numpy`, `loop position[0]`, names of outputs.
+        attempt: the attempt that did the step.
+        resumed: the step after which that attempt went on; 0 is the beginning.
+        cause: the likely one, in a sentence or two.
+        error: what the attempt failed with, when it did.
+    """
+
+    step: int | None
+    place: str
+    entries: list[str]
+    attempt: int
+    resumed: int
+    cause: str
+    error: str = ""
+
+
+class VerifyReport(msgspec.Struct, frozen=True):
+    """What `headway verify` found. `kills` are the steps at or after which the task was killed."""
+
+    task: str
+    identical: bool
+    steps: int
+    kills: list[int]
+    seed: int
+    difference: Difference | None = None
