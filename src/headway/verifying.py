@@ -62,11 +62,13 @@ class Progress:
     Attributes:
         phase: what is going on.
         folder: where the files are that grow meanwhile.
+        tell: takes a line about each new thing.
     """
 
     tell: Callable[[str], None] = lambda _: None
     phase: str = ""
     folder: Path | None = None
+    _counted: dict[Path, tuple[int, int]] = field(default_factory=dict)  # bytes, and lines in them
 
     def enter(self, phase: str, folder: Path) -> None:
         """Something new begins."""
@@ -76,11 +78,19 @@ class Progress:
     @property
     def boundaries(self) -> int:
         """How many boundaries were reached since it began."""
-        if self.folder is None:
-            return 0
-        with contextlib.suppress(OSError):  # it is being removed
-            return sum(file.read_bytes().count(b"\n") for file in self.folder.iterdir())
-        return 0
+        folder = self.folder
+        if folder is not None:
+            with contextlib.suppress(OSError):  # it is being removed
+                for file in folder.iterdir():
+                    self._count(file)
+        return sum(lines for file, (_, lines) in self._counted.items() if file.parent == folder)
+
+    def _count(self, file: Path) -> None:
+        read, lines = self._counted.get(file, (0, 0))
+        with file.open("rb") as stream:
+            stream.seek(read)
+            new = stream.read()
+        self._counted[file] = read + len(new), lines + new.count(b"\n")
 
 
 def verify(

@@ -92,7 +92,7 @@ def test_equal_content_has_equal_entries(one: Any, other: Any, same: bool) -> No
 def test_a_draw_is_an_entry_that_changes() -> None:
     steps = {}
     for number in range(3):
-        steps[str(number)] = entries_of(state(rng={"python": 0}))
+        steps[str(number)] = Line.of("", entries_of(state(rng={"python": 0})))
         np.random.random()
     assert drawn(steps) == {"rng.numpy"}
 
@@ -106,13 +106,16 @@ def test_a_line_that_was_torn_is_not_read(tmp_path: Path, context: Context) -> N
     with Watcher(Watch(str(file)), context) as watcher:
         watcher.see(PLACE, False, state(x=1))
         watcher.see(PLACE, True, state(x=2))
-    first, second, last = lines_of(file)
+        watcher.see(PLACE, False, state(y=2))
+    first, second, third, last = lines_of(file)
     assert (first.step, second.step, last.step) == ("0:1/2:3", "0:1/2:3.", "")
     assert first.entries["x"] != second.entries["x"]
+    assert "x" not in third.entries
+    assert first.entries["rng.python (not tracked)"] == third.entries["rng.python (not tracked)"]
     assert not last.tracked
     with file.open("ab") as stream:
         stream.write(b'{"step":"0:2","entr')
-    assert lines_of(file) == [first, second, last]
+    assert lines_of(file) == [first, second, third, last]
 
 
 def test_the_generators_begin_with_the_seed(tmp_path: Path, context: Context) -> None:
@@ -186,7 +189,7 @@ def test_who_is_done_before_a_late_death_lives(
 
 def trail(*attempts: list[tuple[str, str]], **outputs: Any) -> Trail:
     """Attempts of (boundary, what `x` was there)."""
-    return Trail([[Line(s, {"x": x}) for s, x in lines] for lines in attempts], outputs)
+    return Trail([[Line.of(s, {"x": x}) for s, x in lines] for lines in attempts], outputs)
 
 
 ONE = trail([("0:1", "a"), ("0:2", "b"), ("0:3", "c"), ("0:3.", "c")], o0=1)
@@ -241,7 +244,7 @@ def test_generators_that_nobody_set_or_tracks_are_no_difference_by_themselves(
     name: str, was: list[str], then: list[str], differs: bool
 ) -> None:
     one, other = (
-        Trail([[Line(f"0:{n}", {name: value}) for n, value in enumerate(values)]], {})
+        Trail([[Line.of(f"0:{n}", {name: value}) for n, value in enumerate(values)]], {})
         for values in (was, then)
     )
     assert (parting(one, other) is not None) is differs

@@ -29,13 +29,13 @@ class Trail:
     outputs: Mapping[str, Any] | None = None
 
     @property
-    def steps(self) -> dict[str, dict[str, str]]:
-        """Boundary -> its entries, in the order in which they were first reached."""
-        found: dict[str, dict[str, str]] = {}
+    def steps(self) -> dict[str, Line]:
+        """Boundary -> its line, in the order in which they were first reached."""
+        found: dict[str, Line] = {}
         for lines in self.attempts:
             for line in lines:
                 if line.step:
-                    found.setdefault(line.step, line.entries)
+                    found.setdefault(line.step, line)
         return found
 
 
@@ -106,7 +106,7 @@ def parting(one: Trail, other: Trail) -> Parting | None:
             if was is None:
                 found.setdefault(line.step, Parting(line.step, [], attempt, resumed, extra=True))
                 continue
-            entries = _different(was, line.entries)
+            entries = _different(was, line)
             if any(not _aside(name, idle) for name in entries):
                 found.setdefault(line.step, Parting(line.step, entries, attempt, resumed))
     for step in steps.keys() - other.steps.keys():
@@ -121,9 +121,11 @@ def parting(one: Trail, other: Trail) -> Parting | None:
     return None
 
 
-def _different(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
-    names = dict.fromkeys([*one, *other])
-    return [name for name in names if one.get(name) != other.get(name)]
+def _different(one: Line, other: Line) -> list[str]:
+    if (one.hashes, one.names) == (other.hashes, other.names):
+        return []
+    was, then = one.entries, other.entries
+    return [name for name in was | then if was.get(name) != then.get(name)]
 
 
 def _outputs(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
@@ -135,32 +137,33 @@ def _outputs(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _idle(one: Mapping[str, dict[str, str]], other: Mapping[str, dict[str, str]]) -> set[str]:
+def _idle(one: Mapping[str, Line], other: Mapping[str, Line]) -> set[str]:
     """Generators that differ from the first boundary on at which there are any: nobody set them."""
-    seen: set[str] = set()
-    idle: set[str] = set()
-    for step, entries in one.items():
-        there = other.get(step, {})
-        for name in entries:
-            if name.startswith(_RNG) and name in there and name not in seen:
-                seen.add(name)
-                if entries[name] != there[name]:
-                    idle.add(name)
-    return idle
+    same: dict[str, bool] = {}
+    for step, line in one.items():
+        if step in other and any(_is_new(name, same) for name in line.names or ()):
+            was, then = line.entries, other[step].entries
+            for name in was.keys() & then.keys():
+                if _is_new(name, same):
+                    same[name] = was[name] == then[name]
+    return {name for name, equal in same.items() if not equal}
+
+
+def _is_new(name: str, known: Mapping[str, bool]) -> bool:
+    return name.startswith(_RNG) and name not in known
 
 
 def _aside(name: str, idle: set[str]) -> bool:
     return name.endswith(UNTRACKED) or name in idle
 
 
-def drawn(steps: Mapping[str, dict[str, str]]) -> set[str]:
+def drawn(steps: Mapping[str, Line]) -> set[str]:
     """The random generators that are drawn from in the loop: they change from boundary to boundary."""
-    each = list(steps.values())
     return {
         name
-        for before, after in itertools.pairwise(each)
-        for name in after
-        if name.startswith(_RNG) and name in before and before[name] != after[name]
+        for before, after in itertools.pairwise(steps.values())
+        for name in _different(before, after)
+        if name.startswith(_RNG) and name in (before.names or ())
     }
 
 
@@ -220,7 +223,8 @@ def cause(found: Parting, used: set[str], *, steady: bool, ordered: bool) -> str
         "The state was restored, and the next steps came out different: they go by something that is not "
         "tracked, which a resumed attempt begins anew. It may be an optimizer or its momentum, a counter "
         "or a cache kept in a global, a generator of your own, or an iterator that is not gone over with "
-        "state.iterate(…). Track it."
+        "state.iterate(…). Track it. A tracked number or set is read as state.NAME: a variable of its own "
+        "keeps what it was before."
     )
 
 

@@ -44,15 +44,27 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         step: the boundary: "turn of the outer loop / of the one in it", each as "ordinal:items done", and
             "." behind it at the end of the outermost loop. "" when the line is of no boundary.
-        entries: path in the state -> hash.
+        names: paths in the state; None in a file where they are those of the line before.
+        hashes: of what is there, in the same order, with blanks between.
         killed: the attempt ends here, by its own hand.
         tracked: `track` was called; said at the end.
     """
 
     step: str = ""
-    entries: dict[str, str] = {}
+    names: tuple[str, ...] | None = None
+    hashes: str = ""
     killed: bool = False
     tracked: bool = False
+
+    @classmethod
+    def of(cls, step: str, entries: Mapping[str, str]) -> Self:
+        """The line of a boundary."""
+        return cls(step, tuple(entries), " ".join(entries.values()))
+
+    @property
+    def entries(self) -> dict[str, str]:
+        """Path in the state -> hash."""
+        return dict(zip(self.names or (), self.hashes.split(), strict=True))
 
 
 def name_of(place: list[Frame], *, end: bool) -> str:
@@ -66,7 +78,14 @@ def lines_of(file: Path) -> list[Line]:
         *whole, _ = file.read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
-    return [msgspec.json.decode(line, type=Line) for line in whole]
+    lines: list[Line] = []
+    names: tuple[str, ...] = ()
+    for text in whole:
+        line = msgspec.json.decode(text, type=Line)
+        names = names if line.names is None else line.names
+        # One tuple for all lines: a long run of a large model has a million names otherwise.
+        lines.append(msgspec.structs.replace(line, names=names) if line.step else line)
+    return lines
 
 
 class Watcher:
@@ -83,6 +102,7 @@ class Watcher:
         self._durable = frozenset(watch.durable)
         self._over = threading.Event()
         self._strike: threading.Thread | None = None
+        self._names: tuple[str, ...] | None = None
         self._seen = 0
         self._begun = 0.0
 
@@ -107,7 +127,10 @@ class Watcher:
     def see(self, place: list[Frame], end: bool, state: Mapping[str, Any]) -> None:
         """A boundary: see `track.Observe`."""
         step = name_of(place, end=end)
-        self._write(Line(step, entries_of(state)))
+        line = Line.of(step, entries_of(state))
+        same = line.names == self._names
+        self._names = line.names
+        self._write(msgspec.structs.replace(line, names=None) if same else line)
         self._seen += 1
         if self._seen == 1:
             self._begun = time.monotonic()
