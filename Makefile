@@ -21,8 +21,8 @@ demo: $(READY) ## train a model, kill its worker twice and its driver once, resu
 test: $(READY) ## the test suite, without the long sweeps
 	$(PYTEST) -n 2 --dist loadfile -m "not slow"
 
-frameworks: $(READY) ## the tests that need PyTorch, which this installs
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[torch]'
+frameworks: $(READY) ## the tests that need PyTorch and others, which this installs
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[frameworks]'
 	$(PYTEST) -m frameworks --strict-markers
 
 objects: $(READY) ## homes in buckets: real servers, bad ones, lost replies, a partition; Azure, where there is npm

@@ -17,6 +17,8 @@ _ROOMS = {
     "numpy": "generators",
     "torch": "torch",
     "sklearn": "sklearn",
+    "xgboost": "xgboost",
+    "lightgbm": "lightgbm",
 }
 """Top-level package of a type -> the module here that knows it. Each has `adapter(value)`, and may have
 `items(iterable)`; both give None for what they do not know."""
