@@ -238,7 +238,11 @@ class Clock(Protocol):
 
 
 class StateAdapter(Protocol):
-    """Takes live objects of one framework apart into data, and puts data back into them."""
+    """Takes live objects of one framework apart into data, and puts data back into them.
+
+    Of values, which are exchanged for others rather than changed, it has `exchanged = True`; what stands
+    for them has the key `capture.MADE`, and `restore` may get None for a value that is not there.
+    """
 
     def capture(self, value: Any, path: str) -> Any:
         """What stands for all of the value's state: data, and objects that are captured in their turn.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from headway.checkpoint.capture import Absent
 from headway.checkpoint.loops import Items
 from headway.ports import StateAdapter
 
@@ -19,13 +20,21 @@ _ROOMS = {
     "sklearn": "sklearn",
     "xgboost": "xgboost",
     "lightgbm": "lightgbm",
+    "jax": "jax",
+    "jaxlib": "jax",
 }
 """Top-level package of a type -> the module here that knows it. Each has `adapter(value)`, and may have
-`items(iterable)`; both give None for what they do not know."""
+`items(iterable)`; both give None for what they do not know. And `maker()`, which gives the adapter for
+what is made anew (`capture.Absent`)."""
 
 
 def find(value: Any) -> StateAdapter | None:
     """The adapter for a value; None when there is none, or it needs none."""
+    if isinstance(value, Absent):
+        room = value.room if value.room in _ROOMS.values() else "generators"
+        maker = getattr(importlib.import_module(f"{__name__}.{room}"), "maker", None)
+        made: StateAdapter | None = maker and maker()
+        return made
     for room in _rooms(value):
         found: StateAdapter | None = room.adapter(value)
         if found is not None:

@@ -34,7 +34,10 @@ def encode(value: Any) -> tuple[dict[str, Any], memoryview] | None:
     if array.dtype.hasobject or array.dtype.itemsize == 0 or array.dtype.metadata:
         return None
     description = _plain_dtype(numpy.lib.format.dtype_to_descr(array.dtype))
-    if _dtype(numpy, description) != array.dtype:
+    try:
+        if _dtype(numpy, description) != array.dtype:
+            return None
+    except (TypeError, ValueError):  # of another package, with a name that NumPy does not know
         return None
     header["dtype"] = description
     if array.flags.f_contiguous and not array.flags.c_contiguous:

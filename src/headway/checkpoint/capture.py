@@ -16,6 +16,7 @@ import sys
 import types
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from headway.checkpoint import arrays, tensors
@@ -25,6 +26,18 @@ from headway.ports import StateAdapter
 
 Find = Callable[[Any], StateAdapter | None]
 """The adapter for a value."""
+
+MADE = "\0made"
+"""Key of what an adapter captured that is made anew, whether there is such a value now or not (arrays of
+JAX, say, in a list that is shorter now): it names the adapter's room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Stands for a value that is not there now: `Find` gives the adapter that makes it."""
+
+    room: str
+
 
 _ATOMS = (type(None), bool, int, float, str, bytes)
 _NEVER = (
@@ -104,6 +117,8 @@ def restore(value: Any, data: Any, path: str, find: Find) -> Any:
     kind = type(value)
     if value is data:  # it was read straight into place
         return value
+    if type(data) is dict and MADE in data:
+        return _maker(data, path, find).restore(value, data, path)
     if kind is list and isinstance(data, list):
         return _list(value, data, path, find)
     if kind in {dict, OrderedDict} and isinstance(data, dict):
@@ -111,7 +126,7 @@ def restore(value: Any, data: Any, path: str, find: Find) -> Any:
     if isinstance(data, tuple) and (kind is tuple or _named_tuple(value)):
         if len(value) != len(data):
             if kind is tuple:
-                return data
+                return _new(data, path, find)
             raise _misfit(value, data, path)
         items = [restore(value[i], new, f"{path}[{i}]", find) for i, new in enumerate(data)]
         return tuple(items) if kind is tuple else kind(*items)
@@ -126,7 +141,7 @@ def restore(value: Any, data: Any, path: str, find: Find) -> Any:
         value[:] = data
         return value
     if is_data(value):
-        return data
+        return _new(data, path, find)
     if _has_state_dict(value):
         value.load_state_dict(data)
         return value
@@ -135,7 +150,9 @@ def restore(value: Any, data: Any, path: str, find: Find) -> Any:
 
 def _list(value: list[Any], data: list[Any], path: str, find: Find) -> list[Any]:
     value[:] = [
-        restore(value[i], new, f"{path}[{i}]", find) if i < len(value) else new
+        restore(value[i], new, f"{path}[{i}]", find)
+        if i < len(value)
+        else _new(new, f"{path}[{i}]", find)
         for i, new in enumerate(data)
     ]
     return value
@@ -143,12 +160,37 @@ def _list(value: list[Any], data: list[Any], path: str, find: Find) -> list[Any]
 
 def _dict(value: dict[Any, Any], data: dict[Any, Any], path: str, find: Find) -> dict[Any, Any]:
     items = [
-        (key, restore(value[key], new, below(path, key), find) if key in value else new)
+        (
+            key,
+            restore(value[key], new, below(path, key), find)
+            if key in value
+            else _new(new, below(path, key), find),
+        )
         for key, new in data.items()
     ]
     value.clear()
     value.update(items)
     return value
+
+
+def _new(data: Any, path: str, find: Find) -> Any:
+    """A value that is not there now."""
+    kind = type(data)
+    if kind in {list, tuple}:
+        return kind(_new(item, f"{path}[{i}]", find) for i, item in enumerate(data))
+    if kind is dict and MADE in data:
+        return _maker(data, path, find).restore(None, data, path)
+    if kind in {dict, OrderedDict}:
+        for key, item in data.items():
+            data[key] = _new(item, below(path, key), find)
+    return data
+
+
+def _maker(data: dict[str, Any], path: str, find: Find) -> StateAdapter:
+    adapter = find(Absent(str(data[MADE])))
+    if adapter is None:
+        raise InputError(f"{shown(path)} was saved by an adapter that this headway does not have")
+    return adapter
 
 
 def _tensor(value: Any, data: Any, path: str) -> Any:

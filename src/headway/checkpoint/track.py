@@ -160,12 +160,16 @@ class Tracker:
         if name not in self.values:
             raise AttributeError(self._unknown(name))
         old = self.values[name]
-        if not is_data(old) and value is not old:
+        if value is not old and not self._may_go(old):
             raise AttributeError(
                 f"state.{name} is a {type(old).__name__}, which is restored in place: change it, and do "
                 "not exchange it"
             )
         self.values[name] = value
+
+    def _may_go(self, value: Any) -> bool:
+        """Whether another value may take this one's place."""
+        return is_data(value) or getattr(self._find(value), "exchanged", False)
 
     def _unknown(self, name: str) -> str:
         there = ", ".join(self.values) or "nothing"
