@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,6 +79,27 @@ def test_python_and_open_checkpoint_take_a_bucket_too(cloud: Cloud) -> None:
     for number, machine in enumerate("abb", 1):
         out = done(cloud.start("-c", count, f"{cloud.home}/nightly", machine=machine))[0]
         assert out == f"{number}\n"
+
+
+def test_a_command_goes_on_on_another_machine(cloud: Cloud) -> None:
+    """What it tracks and what it keeps is in the bucket."""
+    (cloud.place / "fit.py").write_text(
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from headway import track\n"
+        "state = track(total=0, every=0.001)\n"
+        "out = Path('out'); out.mkdir(exist_ok=True)\n"
+        "print('from', state.total, sorted(os.listdir(out)))\n"
+        "for i in state.range(6):\n"
+        "    state.total += i\n"
+        "(out / os.environ['HEADWAY_ATTEMPT']).touch()\n"
+        "sys.exit(1 - int(os.environ['HEADWAY_ATTEMPT']))\n"
+    )
+    cloud.headway("exec", "--keep", "out", "--", sys.executable, "fit.py", code=1)
+    (cloud.place / "out").rename(cloud.place / "elsewhere")
+    cloud.headway("resume", "--take-over", machine="b")
+    assert "from 15 ['0']" in cloud.headway("logs", machine="a")
+    assert sorted(each.name for each in (cloud.place / "out").iterdir()) == ["0", "1"]
 
 
 def test_a_task_costs_two_requests(cloud: Cloud) -> None:

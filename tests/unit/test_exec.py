@@ -498,6 +498,24 @@ def test_notes_to_a_worker_that_is_gone_hurt_nobody(tmp_path: Path) -> None:
     seat.leave()
 
 
+def test_a_command_dies_with_the_process_that_runs_it(tmp_path: Path) -> None:
+    """Also where no keeper is there to kill what is left."""
+    program = (
+        "from headway.commands.process import Process\n"
+        "Process(['sh', '-c', 'echo $$; exec sleep 100'], '.', {'PATH': '/bin:/usr/bin'})\n"
+        "import time; time.sleep(100)"
+    )
+    worker = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    assert worker.stdout is not None
+    pid = int(worker.stdout.readline())
+    assert family.is_running(pid)
+    worker.kill()
+    worker.communicate()
+    assert gone(pid)
+
+
 def test_what_cannot_be_started_is_not_tried_again(tmp_path: Path) -> None:
     with pytest.raises(NonRecoverableError, match="no-such-command"):
         Process(["no-such-command"], str(tmp_path), {})
@@ -556,6 +574,29 @@ def test_a_kept_directory_is_saved_when_the_command_was_told_to_go(tmp_path: Pat
     assert [checkpoint["kind"] for checkpoint in attempt["checkpoints"]] == ["directory"]
     copied = headway(tmp_path, "copy", "last", str(tmp_path / "elsewhere"))
     assert copied.returncode == 0, copied.stderr
+
+
+def test_what_a_script_that_tracks_wrote_before_it_left_is_kept(tmp_path: Path) -> None:
+    """It died of SIGTERM, but where its state was saved, and not in the middle of a file."""
+    script = """
+        import os, signal
+        from pathlib import Path
+        from headway import track
+        state = track(total=0, every=1000)
+        Path("out").mkdir(exist_ok=True)
+        print("found", sorted(os.listdir("out")))
+        for i in state.range(4):
+            Path(f"out/{i}").write_text("")
+            if i == 2 and os.environ["HEADWAY_ATTEMPT"] == "0":
+                os.kill(os.getppid(), signal.SIGTERM)
+                while not state._tracker._leave.told:
+                    pass
+    """
+    found = python(tmp_path, script, "--keep", "out")
+    assert found.returncode == 0, found.stderr
+    assert "found ['0', '1', '2']" in found.stderr.splitlines()
+    assert outcomes(tmp_path) == ["preempted", "succeeded"]
+    assert {c["kind"] for c in attempts(tmp_path)[0]["checkpoints"]} == {"state", "directory"}
 
 
 @pytest.fixture

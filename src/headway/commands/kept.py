@@ -153,8 +153,9 @@ class Kept:
                 return
             before = found
         self._tell(
+            "busy",
             f"{self._listed()} could not be saved: something in there changed all the time. A directory is "
-            f"saved when it has not changed for {QUIET:g} s."
+            f"saved when it has not changed for {QUIET:g} s.",
         )
 
     def _save(self, found: _State) -> bool:
@@ -174,10 +175,10 @@ class Kept:
         except (InputError, StorageError) as error:
             if self._look() != found:
                 return False
-            self._tell(f"{self._listed()} could not be saved: {error}")
+            self._tell(type(error).__name__, f"{self._listed()} could not be saved: {error}")
             return True
         except (HeadwayError, MemoryError, OSError) as error:
-            self._tell(f"{self._listed()} could not be saved: {error}")
+            self._tell(type(error).__name__, f"{self._listed()} could not be saved: {error}")
             return True
         self._saved = found
         return True
@@ -185,9 +186,10 @@ class Kept:
     def _listed(self) -> str:
         return ", ".join(map(str, self._directories))
 
-    def _tell(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
+    def _tell(self, kind: str, text: str) -> None:
+        """Say it once for each kind: what a disk has left, say, is another number each time."""
+        if kind not in self._told:
+            self._told.add(kind)
             self._warn(Warned("unsaved", text))
 
     def _look(self) -> _State:
