@@ -51,7 +51,8 @@ def verify(
     generators and the data loaders are compared by their hashes, and in the end the result.
 
     Says "identical over N steps", or where the runs part first, in what, and why that may be; for this
-    the task is run once or twice more. All of it is in a temporary home, below $TMPDIR.
+    the task is run once or twice more. All of it is in a temporary home, below $TMPDIR, whatever
+    --home says.
 
     Exit code 0 is identical, 7 is not. --kills and --seed stand before FILE, or after TASK if that has no
     input of the same name.
