@@ -25,6 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from tests.frameworks.killing import Example, Trial, added_lines
 
+from headway import adapters
 from headway.model.errors import InputError
 from headway.testing.memory import MemoryStorage
 
@@ -242,3 +243,15 @@ def test_arrays_that_attributes_share_stay_shared() -> None:
         inner[2].predict(IMAGES).tobytes()
         == GaussianNB().fit(IMAGES, LABELS).predict(IMAGES).tobytes()
     )
+
+
+@pytest.mark.parametrize(
+    "name", ["sklearn.utils._bunch:Bunch", "subprocess:Popen", "builtins:eval"]
+)
+def test_only_estimators_and_their_parts_are_made(name: str) -> None:
+    """Whoever forges a checkpoint gets no other class called."""
+    live = SGDClassifier()
+    data = adapters.find(live).capture(live, "model")  # type: ignore[union-attr]
+    data["estimator"] = {"": ["made", name], "from": ("x",)}
+    with pytest.raises(InputError, match="in the checkpoint"):
+        adapters.find(live).restore(live, data, "model")  # type: ignore[union-attr]

@@ -11,7 +11,8 @@ are trusted (`checkpoint.capture`). A dict with the key "" stands for what is ne
     {"": ["same"], "as": path}                what was met before: attributes may share an array
     {"": ["dict"], "items": […]}, {"": ["array", shape], "items": […]}    with values of these kinds
 
-A class is named in a checkpoint, so only those of scikit-learn itself are made; others have to be there.
+A class is named in a checkpoint, so only scikit-learn's own estimators, optimizers and losses are made;
+others have to be there.
 """
 
 from __future__ import annotations
@@ -166,7 +167,11 @@ class _Putting:
         found = None
         if path and module.startswith("sklearn."):
             found = vars(importlib.import_module(module)).get(kind)
-        if not isinstance(found, type) or _name(found) != name:
+        if (
+            not isinstance(found, type)
+            or _name(found) != name
+            or not (issubclass(found, BaseEstimator) or module.startswith(_PARTS))
+        ):
             now = "nothing" if live is None else f"a {type(live).__name__}"
             raise InputError(
                 f"{self._root}{path and '.'}{path} is {now} now, and a {kind} in the checkpoint. Build it "
