@@ -30,7 +30,11 @@ from headway.checkpoint.state import below
 from headway.model.errors import InputError
 from headway.ports import StateAdapter
 
-_PARTS = ("sklearn.neural_network._stochastic_optimizers", "sklearn._loss")
+_PARTS = (
+    "sklearn.neural_network._stochastic_optimizers",
+    "sklearn.linear_model._sgd_fast",
+    "sklearn._loss",
+)
 """Where the classes of plain objects are that estimators have."""
 _FUNCTIONS = types.FunctionType, types.BuiltinFunctionType, types.MethodType, type, np.ufunc
 
