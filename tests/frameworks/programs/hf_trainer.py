@@ -12,7 +12,7 @@ from transformers import BertConfig, BertForSequenceClassification, Trainer, Tra
 from transformers.trainer_utils import get_last_checkpoint
 
 
-class Numbers(torch.utils.data.Dataset[dict[str, Any]]):
+class Numbers(torch.utils.data.Dataset):  # type: ignore[misc]  # PyTorch's types are not read
     """Rows of numbers, and whether their sum is odd."""
 
     def __len__(self) -> int:
