@@ -12,7 +12,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import pytest
 from headway.checkpoint.handle import Checkpoint, history_of
 from headway.checkpoint.lineage import read_lineage
 from headway.checkpoint.several import Directories
+from headway.checkpoint.source import Item
 from headway.cli import codes
 from headway.commands import kept as kept_module
 from headway.commands.desk import Desk, Seat, Ticket
@@ -418,6 +419,22 @@ def test_the_children_of_a_script_that_tracks_live_until_it_has_saved(tmp_path: 
     assert "result 36" in found.stderr.splitlines()
 
 
+def test_what_a_script_that_tracks_forks_can_be_terminated(tmp_path: Path) -> None:
+    script = """
+        import multiprocessing, time
+        from headway import track
+
+        for i in track().range(1):
+            child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(100,))
+            child.start()
+            child.terminate()
+            child.join(10)
+            print("ended with", child.exitcode)
+            child.kill()
+    """
+    assert "ended with -15" in python(tmp_path, script).stderr.splitlines()
+
+
 def test_a_program_with_its_own_handler_for_sigterm_keeps_it(tmp_path: Path) -> None:
     script = """
         import os, signal
@@ -512,8 +529,17 @@ def test_a_command_dies_with_the_process_that_runs_it(tmp_path: Path) -> None:
     pid = int(worker.stdout.readline())
     assert family.is_running(pid)
     worker.kill()
-    worker.communicate()
+    worker.wait()  # its output is not ended by that: the command has it
     assert gone(pid)
+    worker.stdout.close()
+
+
+def test_what_a_command_left_in_its_group_is_gone_when_it_has_ended(tmp_path: Path) -> None:
+    """Before its directories are saved for the last time, and not only when the worker is."""
+    script = "sleep 100 & echo $! > pid; exit 4"
+    process = Process(["sh", "-c", script], str(tmp_path), dict(os.environ))
+    assert process.wait(None, lambda: None, lambda: None) == 4
+    assert gone(int((tmp_path / "pid").read_text()))
 
 
 def test_what_cannot_be_started_is_not_tried_again(tmp_path: Path) -> None:
@@ -695,7 +721,7 @@ def test_putting_back_may_be_killed_anywhere(
     with bench.kept("a") as kept:
         kept.last(by_itself=True)
     rename, calls = os.rename, 0
-    for fatal in range(1, 9):
+    for fatal in range(1, 10):
         (tmp_path / "a" / "later").write_text("to be removed")
         calls = 0
 
@@ -710,12 +736,43 @@ def test_putting_back_may_be_killed_anywhere(
         with bench.kept("a") as kept, contextlib.suppress(KeyboardInterrupt):
             kept.put_back()
         monkeypatch.setattr(os, "rename", rename)
-        assert calls == min(fatal, 7), "two staged, three moved out, two moved in"
+        assert calls == min(fatal, 8), "two staged, three moved out, one and two moved in"
         with bench.kept("a") as kept:
             kept.put_back()
         found = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*"))
         assert found == ["a", "a/file", "a/file/x", "a/other", "a/other/x"]
     assert bench.warnings == []
+
+
+def test_putting_back_into_a_new_directory_may_be_killed_anywhere(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two", "three"):
+        (tmp_path / "a" / name).mkdir(parents=True)
+    with bench.kept("a") as kept:
+        kept.last(by_itself=True)
+    move, calls = kept_module._move, 0
+    for fatal in (1, 2, 3, 4):
+        (tmp_path / "a").rename(tmp_path / f"moved-{fatal}")
+        calls = 0
+
+        def dying(source: Path, names: Sequence[str], target: Path, fatal: int = fatal) -> None:
+            nonlocal calls
+            for name in names:
+                calls += 1
+                if calls == fatal:
+                    raise KeyboardInterrupt
+                move(source, [name], target)
+
+        monkeypatch.setattr(kept_module, "_move", dying)
+        with bench.kept("a") as kept, contextlib.suppress(KeyboardInterrupt):
+            kept.put_back()
+        monkeypatch.setattr(kept_module, "_move", move)
+        assert calls == min(fatal, 3)
+        with bench.kept("a") as kept:
+            kept.put_back()
+        assert sorted(os.listdir(tmp_path / "a")) == ["one", "three", "two"]
+    assert bench.warnings == []  # of what was half put back nothing is set aside
 
 
 def test_read_only_directories_are_put_back(bench: Bench, tmp_path: Path) -> None:
@@ -768,6 +825,31 @@ def agree(bench: Bench, number: int) -> bool:
     )
     one, two = (entry.data for entry in manifest.entries if entry.kind == "file")
     return one == two
+
+
+def test_what_changes_while_it_is_saved_is_saved_again(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "a" / name).write_text("1")
+    reads = 0
+
+    class Changing(Directories):
+        def items(self) -> Iterator[Item]:
+            nonlocal reads
+            reads += 1
+            for item in super().items():
+                yield item
+                if reads == 1 and item.name.endswith("/one"):
+                    for name in ("one", "two"):
+                        (tmp_path / "a" / name).write_text("2")
+
+    monkeypatch.setattr(kept_module, "Directories", Changing)
+    with bench.kept("a") as kept:
+        kept.last(by_itself=True)
+    assert (reads, bench.count()) == (2, 1)
+    assert agree(bench, 1) and bench.warnings == []
 
 
 @pytest.mark.usefixtures("quick")

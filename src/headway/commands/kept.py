@@ -12,6 +12,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ QUIET = 1.0
 TRIES = 10
 """Looks at a directory that is being written, before it waits for the next time."""
 
-_OURS = ".headway-kept-"
+_OURS, _MOVING = ".headway-kept-", ".headway-kept-moving-"
 _State = tuple[tuple[object, ...], ...]
 
 
@@ -72,10 +73,6 @@ class Kept:
         Raises:
             CheckpointCorrupt, StorageError: they could not be; nothing was removed.
         """
-        for directory in self._directories:
-            for name in _names(directory):
-                if name.startswith(_OURS):  # an attempt was killed while it did this
-                    _remove(directory / name)
         staged: dict[int, str] = {}
         staging = f"{_OURS}{secrets.token_hex(8)}"
 
@@ -91,6 +88,8 @@ class Kept:
             return places
 
         try:
+            for directory in self._directories:
+                _clear(directory)
             if self._checkpoint.restore_parts(choose) is None:
                 return
             for index, directory in enumerate(self._directories):
@@ -98,7 +97,11 @@ class Kept:
         except OSError as error:
             where = ", ".join(map(str, self._directories))
             raise storage_error(error, f"put {where} back", place=where) from error
-        self._saved = self._look()
+        found = self._look()
+        if all(name == _name(index, self._directories[index]) for index, name in staged.items()):
+            self._saved = found
+        else:
+            self._save(found)  # from here on these are the directories of the run
 
     def start(self) -> None:
         """Begin to save them every so often."""
@@ -225,10 +228,23 @@ class Kept:
             with contextlib.suppress(FileNotFoundError):
                 directory.rmdir()
             return
-        _move(staging, _names(staging), directory)
-        staging.rmdir()
+        moving = directory / staging.name.replace(_OURS, _MOVING)
+        staging.rename(moving)
+        _move(moving, _names(moving), directory)
+        moving.rmdir()
         if trash is not None:
             _remove(trash)
+
+
+def _clear(directory: Path) -> None:
+    """Remove what an attempt left that was killed while it put things back."""
+    names = _names(directory)
+    if any(name.startswith(_MOVING) for name in names):
+        _empty(directory)  # what was there before is out of it, and some of ours is in it
+        return
+    for name in names:
+        if name.startswith(_OURS):
+            _remove(directory / name)
 
 
 def _name(index: int, directory: Path) -> str:
@@ -279,7 +295,13 @@ def _newest(state: _State) -> float:
 
 def _move(source: Path, names: Sequence[str], target: Path) -> None:
     for name in names:
+        mode = os.lstat(source / name).st_mode
+        locked = stat.S_ISDIR(mode) and not mode & stat.S_IWUSR
+        if locked:  # it cannot be moved: its entry for the parent changes
+            os.chmod(source / name, 0o700)
         os.rename(source / name, target / name)
+        if locked:
+            os.chmod(target / name, stat.S_IMODE(mode))
 
 
 def _empty(directory: Path) -> None:
