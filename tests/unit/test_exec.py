@@ -367,6 +367,19 @@ def test_at_sigterm_a_script_that_tracks_saves_at_the_boundary_and_leaves(tmp_pa
     assert outcomes(tmp_path) == ["preempted", "succeeded"]
 
 
+def test_a_save_in_flight_at_the_end_of_a_script_becomes_durable(tmp_path: Path) -> None:
+    script = """
+        import os
+        from headway import track
+        state = track(field=os.urandom(60_000_000), every=1000)
+        for i in state.range(1):
+            pass
+    """
+    assert python(tmp_path, script).returncode == 0
+    (checkpoint,) = attempts(tmp_path)[0]["checkpoints"]
+    assert checkpoint["size"] >= 60_000_000
+
+
 def test_outside_of_a_loop_sigterm_ends_a_script_that_tracks(tmp_path: Path) -> None:
     script = """
         import os, signal, time
