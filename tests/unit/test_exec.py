@@ -725,6 +725,26 @@ def test_what_this_run_did_not_save_is_set_aside(bench: Bench, tmp_path: Path) -
     assert len(bench.warnings) == 1 and "a.before-r-2" in bench.warnings[0]
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_on_a_shared_disk_another_machine_knows_the_directory_again(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: bool
+) -> None:
+    """By its inode, if something of what was saved is in it; an inode alone may be chance."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "file").write_text("saved")
+    with bench.kept("a") as kept:
+        kept.last(by_itself=True)
+    (tmp_path / "a" / "file").write_text("later")
+    if not same:
+        (tmp_path / "a" / "file").rename(tmp_path / "a" / "foreign")
+    monkeypatch.setattr(kept_module, "_machine", lambda: "another")
+    with bench.kept("a") as kept:
+        kept.put_back()
+    assert (tmp_path / "a" / "file").read_text() == "saved"
+    assert (tmp_path / "a.before-r-2").exists() is not same
+    assert bool(bench.warnings) is not same
+
+
 def test_putting_back_may_be_killed_anywhere(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,7 +68,7 @@ class Kept:
         """Make the directories what they were in the newest checkpoint; without one they stay as they are.
 
         What else is in such a directory is removed, if it is the very directory that was saved. If it is
-        another one (on another machine, or made anew), its content is set aside, next to it.
+        another one (on another machine's disk, or made anew), its content is set aside, next to it.
 
         Raises:
             CheckpointCorrupt, StorageError: they could not be; nothing was removed.
@@ -207,7 +207,7 @@ class Kept:
         """Put what was staged in the place of a directory's content. Whoever is killed in here leaves what
         the next attempt does again, before the command runs."""
         old = [each for each in _names(directory) if each != staging.name]
-        if old and name is not None and name == _name(_number(name), directory):
+        if old and name is not None and _is_known(name, directory, {*old} & {*_names(staging)}):
             trash = directory / f"{_OURS}{secrets.token_hex(8)}"
             trash.mkdir()
             _move(directory, old, trash)
@@ -250,8 +250,22 @@ def _clear(directory: Path) -> None:
 def _name(index: int, directory: Path) -> str:
     """Name of a directory in a checkpoint: which it is, and what it is known by again."""
     found = directory.stat()
-    machine = "".join(c if c.isalnum() else "-" for c in os.uname().nodename)
-    return f"{index}:{machine}:{found.st_dev}:{found.st_ino}"
+    return f"{index}:{_machine()}:{found.st_dev}:{found.st_ino}"
+
+
+def _machine() -> str:
+    return "".join(c if c.isalnum() else "-" for c in os.uname().nodename)
+
+
+def _is_known(name: str, directory: Path, common: set[str]) -> bool:
+    """Whether a directory is the one that was saved under a name.
+
+    Args:
+        common: names that are in it, and in what was saved of it. With them, its inode is enough: machines
+            that share a disk have other names for that.
+    """
+    now = _name(_number(name), directory)
+    return name == now or (bool(common) and name.rpartition(":")[2] == now.rpartition(":")[2])
 
 
 def _number(name: str) -> int:
