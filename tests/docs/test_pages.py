@@ -24,6 +24,7 @@ SHOWN = [
 ]
 # Pages whose programs need more than `make test` installs.
 NEEDS = {
+    "docs/how-to/with-dataframes.md": ["pandas", "pyarrow"],
     "docs/how-to/with-jax.md": ["jax", "optax"],
     "docs/how-to/with-pytorch.md": ["torch"],
     "docs/how-to/with-xgboost-and-lightgbm.md": ["xgboost"],

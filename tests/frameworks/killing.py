@@ -216,6 +216,19 @@ class Trial:
             self._checkpoint.close()
 
 
+def saved_and_restored(before: Any, after: Any) -> Any:
+    """What `before`, which an attempt saved, is in an attempt that begins with `after`."""
+    trial = Trial(MemoryStorage(trusted=False))
+
+    def save(track: Any) -> None:
+        state = track(value=after)
+        for _ in state.range(1):
+            state.value = before
+
+    trial.attempt(save)
+    return trial.attempt(lambda track: track(value=after).value)
+
+
 def added_lines(name: str) -> list[str]:
     """Lines of an example that its plain version does not have, blank ones left out."""
     plain = (ROOT / "examples" / "plain" / f"{name}.py").read_text().splitlines()

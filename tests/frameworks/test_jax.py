@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from tests.frameworks.killing import Example, Trial, added_lines
+from tests.frameworks.killing import Example, Trial, added_lines, saved_and_restored
 
 from headway.checkpoint.handle import Checkpoint
 from headway.model.errors import InputError
@@ -46,19 +46,6 @@ class Pair(NamedTuple):
 
     one: Any
     two: Any
-
-
-def saved_and_restored(before: Any, after: Any) -> Any:
-    """What `before`, which a killed attempt saved, is in an attempt that begins with `after`."""
-    trial = Trial(MemoryStorage(trusted=False))
-
-    def save(track: Any) -> None:
-        state = track(value=after)
-        for _ in state.range(1):
-            state.value = before
-
-    trial.attempt(save)
-    return trial.attempt(lambda track: track(value=after).value)
 
 
 DTYPES = [

@@ -22,6 +22,8 @@ _ROOMS = {
     "lightgbm": "lightgbm",
     "jax": "jax",
     "jaxlib": "jax",
+    "pandas": "frames",
+    "polars": "frames",
 }
 """Top-level package of a type -> the module here that knows it. Each has `adapter(value)`, and may have
 `items(iterable)`; both give None for what they do not know. And `maker()`, which gives the adapter for
