@@ -105,6 +105,7 @@ def checkpoints() -> None:
     with open("file", "rb") as stream:
         cp.save(stream)
     cp.flush()
+    assert_type(cp.step("length", len, "abc"), int)
     assert_type([each.number for each in cp.history()], list[int])
     cp.write("text")  # type: ignore[arg-type]
     cp.save(io.StringIO("text"))  # type: ignore[arg-type]

@@ -17,7 +17,8 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -199,3 +200,34 @@ def _refuse_what_does_not_fit(manifest: Manifest, place: _Place, target: Path) -
             f"checkpoint {manifest.number} needs {needed} bytes, and there are {room} where {target} "
             "is. Make room, or restore somewhere else."
         )
+
+
+class Scratch:
+    """A fresh directory for one checkpoint's files.
+
+    Args:
+        base: where it is made; None is the system's place for such.
+    """
+
+    def __init__(self, base: Path | None) -> None:
+        self._base = base
+        self._there: tuple[int, Path] | None = None
+
+    def filled(self, number: int, fill: Callable[[Path], object]) -> Path:
+        """The directory of checkpoint `number`, which `fill` is asked to fill when it is not there."""
+        if self._there is None or self._there[0] != number:
+            self.drop()
+            place = Path(tempfile.mkdtemp(prefix="headway-", dir=self._base))
+            try:
+                fill(place)
+            except BaseException:
+                shutil.rmtree(place, ignore_errors=True)
+                raise
+            self._there = number, place
+        return self._there[1]
+
+    def drop(self) -> None:
+        """Remove it."""
+        there, self._there = self._there, None
+        if there is not None:
+            shutil.rmtree(there[1], ignore_errors=True)

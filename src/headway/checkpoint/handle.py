@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from headway.checkpoint.background import SaveHandle, ended
-from headway.checkpoint.directory import to_directory
+from headway.checkpoint.directory import Scratch, to_directory
 from headway.checkpoint.lineage import history_of
 from headway.checkpoint.load import bytes_of, load_entries, load_into, refuse_state, state_of
 from headway.checkpoint.pickled import Pickles
@@ -30,6 +28,7 @@ from headway.checkpoint.source import (
 )
 from headway.checkpoint.state import Flattened
 from headway.checkpoint.states import StateSaves
+from headway.checkpoint.steps import STEPS, Steps
 from headway.checkpoint.turn import Turn
 from headway.ledger.signing import trusts
 from headway.model.errors import CheckpointError, InputError, StorageError
@@ -40,6 +39,8 @@ from headway.model.settings import Best, Keep
 from headway.ports import Storage
 
 __all__ = ["Checkpoint", "history_of"]
+
+T = TypeVar("T")
 
 
 class Checkpoint:
@@ -86,8 +87,8 @@ class Checkpoint:
         self._states = StateSaves(self._turn, self._lock)
         self._process = os.getpid()
         self._closed = False
-        self._scratch_base = scratch
-        self._scratch: tuple[int, Path] | None = None
+        self._scratch = Scratch(scratch)
+        self._steps = Steps(storage, f"{prefix}.{STEPS}", attempt, inputs)
 
     @property
     def trusts_pickles(self) -> bool:
@@ -281,16 +282,17 @@ class Checkpoint:
         self._states.drain()
         with self._lock:
             turn = self._begun()
+
+            def put(manifest: Manifest, target: Path) -> Path:
+                refuse_state(manifest)
+                to_directory(self._storage, self._packs, manifest, target)
+                return target
+
             if path is not None:
-                target = Path(path)
-
-                def load(manifest: Manifest) -> Path:
-                    refuse_state(manifest)
-                    to_directory(self._storage, self._packs, manifest, target)
-                    return target
-
-                return turn.load(load)
-            return turn.load(self._to_scratch)
+                return turn.load(lambda found: put(found, Path(path)))
+            return turn.load(
+                lambda found: self._scratch.filled(found.number, lambda fresh: put(found, fresh))
+            )
 
     def restore_parts(self, choose: Choose) -> dict[str, Path] | None:
         """Put the directories of the newest valid checkpoint that `Directories` made each into a place of
@@ -318,6 +320,23 @@ class Checkpoint:
         with self._lock:  # of other threads
             self._usable()
 
+    def step(self, name: str, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """A result that is computed once for this task: the first attempt that comes here calls the
+        function, and later ones are given what it returned. It may be called again when the process dies
+        before its result is durable.
+
+        Args:
+            name: of the step; a name stands for one result, whatever the arguments.
+            function: computes it: data, as for `save`; anything else is pickled, where that is trusted.
+            args, kwargs: for the function.
+
+        Raises:
+            InputError, CheckpointFenced, StorageError: as for `save`; and what the function raises.
+        """
+        with self._lock:
+            self._usable()
+        return self._steps.result(name, function, args, kwargs)
+
     def history(self) -> list[CheckpointReport]:
         """All checkpoints of this task, oldest first."""
         self._states.drain()
@@ -337,7 +356,8 @@ class Checkpoint:
         with self._lock:
             self._closed = True
             self._turn.close()
-            self._drop_scratch()
+            self._scratch.drop()
+            self._steps.close()
 
     def _begun(self) -> Turn:
         """The turn, its ledger claimed."""
@@ -374,21 +394,3 @@ class Checkpoint:
                 made.abort()
                 raise
             return ended(turn.commit(began, kind, made.size, entries, packs).number)
-
-    def _to_scratch(self, manifest: Manifest) -> Path:
-        refuse_state(manifest)
-        if self._scratch is None or self._scratch[0] != manifest.number:
-            self._drop_scratch()
-            place = Path(tempfile.mkdtemp(prefix="headway-", dir=self._scratch_base))
-            try:
-                to_directory(self._storage, self._packs, manifest, place)
-            except BaseException:
-                shutil.rmtree(place, ignore_errors=True)
-                raise
-            self._scratch = manifest.number, place
-        return self._scratch[1]
-
-    def _drop_scratch(self) -> None:
-        scratch, self._scratch = self._scratch, None
-        if scratch is not None:
-            shutil.rmtree(scratch[1], ignore_errors=True)

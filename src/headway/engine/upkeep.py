@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from headway.checkpoint.audit import Audit
 from headway.checkpoint.garbage import Garbage, collect, look
+from headway.checkpoint.steps import STEPS
 from headway.engine.archive import read_run
 from headway.engine.home import Home
 from headway.engine.keys import (
@@ -47,7 +48,7 @@ def audits(home: Home, run: str, node: str | None = None) -> list[Audit]:
         Audit(home.storage, node_prefix(run, place), place)
         for name in state.nodes
         if node in {None, name}
-        for place in (name, beside(name, KEPT))
+        for place in (name, beside(name, KEPT), beside(name, STEPS))
         if node_key(place) in saving
     ]
 
