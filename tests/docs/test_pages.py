@@ -26,6 +26,7 @@ SHOWN = [
 NEEDS = {
     "docs/how-to/with-dataframes.md": ["pandas", "pyarrow"],
     "docs/how-to/with-jax.md": ["jax", "optax"],
+    "docs/how-to/with-keras.md": ["keras", "torch"],
     "docs/how-to/with-pytorch.md": ["torch"],
     "docs/how-to/with-xgboost-and-lightgbm.md": ["xgboost"],
 }

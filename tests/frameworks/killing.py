@@ -123,7 +123,7 @@ class Example:
         source, storage = random.Random(seed), MemoryStorage()
         kills = self._resumed = 0
         while kills < KILLS:
-            lines = Lines(self._module, source.randrange(1, max(whole.count // 6, 60)))
+            lines = Lines(self._module, source.randrange(1, max(whole.count // 6, 30)))
             try:
                 made = self.attempt(storage, lines)
             except Killed:
@@ -136,7 +136,7 @@ class Example:
         count("R9", "interrupted attempts of frameworks", kills)
 
     def check_signal(self, home: Path) -> None:
-        """Run it with `headway run`, where its process sends itself SIGKILL at three instants."""
+        """Run it with `headway run`, where its process sends itself SIGKILL, twice at least."""
         wanted = self.plain()
         whole = Lines(self._module)
         self.attempt(MemoryStorage(), whole)
@@ -162,7 +162,7 @@ class Example:
                         context.checkpoint.flush()  # a slow disk has none yet
                         os.kill(os.getpid(), signal.SIGKILL)
 
-                    after = None if context.attempt == 3 else {whole.count // 3}
+                    after = None if context.attempt == 3 else {whole.count // 2}
                     lines = Lines(example, after, strike)
                     with lines.traced():
                         return example.train(**{self._arguments!r})
@@ -181,9 +181,10 @@ class Example:
         assert done.returncode == 0, done.stderr
         report = json.loads(done.stdout)
         assert report["result"] == wanted
-        attempts = report["nodes"][0]["attempts"]
-        assert [attempt["outcome"] for attempt in attempts] == ["killed"] * 3 + ["succeeded"]
-        count("R9", "SIGKILLs of frameworks", 3)
+        *killed, last = [attempt["outcome"] for attempt in report["nodes"][0]["attempts"]]
+        assert last == "succeeded"
+        assert killed == ["killed"] * max(2, len(killed))
+        count("R9", "SIGKILLs of frameworks", len(killed))
 
 
 class Trial:

@@ -16,6 +16,7 @@ from headway.ports import StateAdapter
 _ROOMS = {
     "random": "generators",
     "numpy": "generators",
+    "keras": "keras",  # before PyTorch, whose modules its layers may be
     "torch": "torch",
     "sklearn": "sklearn",
     "xgboost": "xgboost",
