@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -556,3 +558,12 @@ def test_only_what_is_tracked_can_be_set() -> None:
         assert repr(state) == "<tracked: x, own>"
 
     Trial().attempt(body)
+
+
+def test_track_imports_no_framework() -> None:
+    code = (
+        "import sys; from headway import track; track;"
+        "heavy = {'torch', 'numpy', 'jax', 'keras', 'sklearn', 'xgboost', 'lightgbm', 'pandas', 'polars'};"
+        "sys.exit(', '.join(heavy & {*sys.modules}))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
