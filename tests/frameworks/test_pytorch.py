@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.frameworks.killing import Example, added_lines
+from tests.frameworks.killing import Example, Trial, added_lines
+
+from headway.model.errors import InputError
 
 pytestmark = [
     pytest.mark.frameworks,
@@ -32,3 +35,76 @@ def test_a_killed_training_ends_with_the_same_weights(workers: int) -> None:
 @pytest.mark.reliability("R9")
 def test_a_training_whose_worker_gets_sigkill_ends_with_the_same_weights(tmp_path: Path) -> None:
     example(epochs=4, workers=0).check_signal(tmp_path)
+
+
+@pytest.mark.reliability("R9")
+@pytest.mark.filterwarnings("ignore:.*set_vital:UserWarning")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stateful_loader_goes_on_within_its_epoch(workers: int) -> None:
+    torch = pytest.importorskip("torch")
+    reason = "no torchdata: `make frameworks` installs it"
+    loaders = pytest.importorskip("torchdata.stateful_dataloader", reason=reason)
+
+    def attempt(trial: Trial, stop: int | None) -> Any:
+        def body(track: Any) -> Any:
+            torch.manual_seed(3)
+            loader = loaders.StatefulDataLoader(
+                list(range(20)), batch_size=4, shuffle=True, num_workers=workers
+            )
+            state = track(seen=[], order=loader.sampler.generator)
+            for _ in state.range(3):
+                for batch in state.iterate(loader):
+                    if len(state.seen) == stop:
+                        trial.kill()
+                    state.seen.append([*batch.tolist(), torch.rand(()).item()])
+            return state.seen
+
+        return trial.attempt(body)
+
+    wanted = attempt(Trial(), None)
+    assert [
+        sorted(number for row in wanted[at : at + 5] for number in row[:4]) for at in (0, 5, 10)
+    ] == [list(range(20))] * 3
+    for stop in (1, 3, 4, 5, 6, 9, 13, 14):
+        trial = Trial()
+        torch.manual_seed(stop)
+        with pytest.raises(trial.Killed):
+            attempt(trial, stop)
+        torch.manual_seed(stop)
+        assert attempt(trial, None) == wanted, stop
+
+
+def test_handles_of_a_device_are_refused_by_their_path() -> None:
+    torch = pytest.importorskip("torch")
+    stream = torch.Stream.__new__(torch.Stream, stream_id=0, device_index=0, device_type=1)
+    with pytest.raises(InputError, match=r"parts\.streams\[1\] is a Stream of a device"):
+        Trial().attempt(lambda track: track(parts={"streams": [0, stream]}))
+
+
+@pytest.mark.reliability("R9")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_with_a_generator_of_its_own_that_is_tracked_too(workers: int) -> None:
+    torch = pytest.importorskip("torch")
+
+    def attempt(trial: Trial, stop: int | None) -> Any:
+        def body(track: Any) -> Any:
+            order = torch.Generator().manual_seed(3)
+            loader = torch.utils.data.DataLoader(
+                list(range(20)), batch_size=4, shuffle=True, num_workers=workers, generator=order
+            )
+            state = track(seen=[], order=order)
+            for _ in state.range(3):
+                for batch in state.iterate(loader):
+                    if len(state.seen) == stop:
+                        trial.kill()
+                    state.seen.append(batch.tolist())
+            return state.seen
+
+        return trial.attempt(body)
+
+    wanted = attempt(Trial(), None)
+    for stop in (1, 4, 5, 6, 9, 13):
+        trial = Trial()
+        with pytest.raises(trial.Killed):
+            attempt(trial, stop)
+        assert attempt(trial, None) == wanted, stop

@@ -34,9 +34,10 @@ what is made anew (`capture.Absent`)."""
 def find(value: Any) -> StateAdapter | None:
     """The adapter for a value; None when there is none, or it needs none."""
     if isinstance(value, Absent):
-        room = value.room if value.room in _ROOMS.values() else "generators"
-        maker = getattr(importlib.import_module(f"{__name__}.{room}"), "maker", None)
-        made: StateAdapter | None = maker and maker()
+        if value.room not in _ROOMS.values():
+            return None
+        maker = getattr(importlib.import_module(f"{__name__}.{value.room}"), "maker", None)
+        made: StateAdapter | None = None if maker is None else maker()
         return made
     for room in _rooms(value):
         found: StateAdapter | None = room.adapter(value)

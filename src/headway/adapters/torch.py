@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from headway.checkpoint.loops import Items
+from headway.model.errors import InputError
 from headway.ports import StateAdapter
 
 
@@ -20,6 +21,8 @@ def adapter(value: Any) -> StateAdapter | None:
         return _Module()
     if isinstance(value, torch.Generator):
         return _Generator()
+    if isinstance(value, torch.Stream | torch.Event):
+        return _Handle()
     return None
 
 
@@ -65,6 +68,18 @@ class _Generator:
         return value
 
 
+class _Handle:
+    """What belongs to a device as long as this process lives."""
+
+    def capture(self, value: Any, path: str) -> Any:
+        raise InputError(
+            f"{path} is a {type(value).__name__} of a device: make it anew, and leave it out"
+        )
+
+    def restore(self, value: Any, data: Any, path: str) -> Any:
+        return self.capture(value, path)
+
+
 class _Stateful(Items):
     """A loader that knows its own position."""
 
@@ -89,7 +104,7 @@ class _Loader(Items):
     they were. A loader of a stream (`IterableDataset`) has no indices: its items are passed over.
 
     The random numbers of worker processes start anew: augmentations that are drawn there differ after a
-    restart. torchdata's StatefulDataLoader keeps them.
+    restart.
     """
 
     def __init__(self, loader: Any) -> None:

@@ -12,7 +12,9 @@ Lists, tuples and dicts may hold any of these.
 from __future__ import annotations
 
 import io
+import socket
 import sys
+import threading
 import types
 from collections import OrderedDict
 from collections.abc import Callable
@@ -45,6 +47,11 @@ _NEVER = (
     (types.GeneratorType, "a generator, whose position nobody can read: go over state.iterate(…)"),
     (types.CoroutineType, "a coroutine: keep what it is made from"),
     (types.ModuleType, "a module: import it again"),
+    (type(threading.Lock()), "a lock: make it anew, and leave it out"),
+    (type(threading.RLock()), "a lock: make it anew, and leave it out"),
+    (threading.Condition, "a lock: make it anew, and leave it out"),
+    (threading.Thread, "a thread: start it again, and leave it out"),
+    (socket.socket, "a socket: connect it again, and leave it out"),
     (types.FunctionType, "a function: define it in the module, and leave it out"),
 )
 
