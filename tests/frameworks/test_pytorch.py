@@ -108,3 +108,38 @@ def test_a_loader_with_a_generator_of_its_own_that_is_tracked_too(workers: int) 
         with pytest.raises(trial.Killed):
             attempt(trial, stop)
         assert attempt(trial, None) == wanted, stop
+
+
+@pytest.mark.reliability("R9")
+def test_a_schedule_that_steps_between_two_tracked_loops_steps_once_an_epoch() -> None:
+    torch = pytest.importorskip("torch")
+
+    def attempt(trial: Trial, stop: int | None) -> Any:
+        def body(track: Any) -> Any:
+            torch.manual_seed(3)
+            model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Dropout(0.5))
+            optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+            schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+            state = track(model=model, optimizer=optimizer, schedule=schedule, rates=[])
+            loader = torch.utils.data.DataLoader(torch.eye(4), batch_size=1, shuffle=True)
+            for _ in state.range(3):
+                for batch in state.iterate(loader):
+                    if len(state.rates) == stop:
+                        trial.kill()
+                    optimizer.zero_grad()
+                    model(batch).square().sum().backward()
+                    optimizer.step()
+                    state.rates.append(optimizer.param_groups[0]["lr"])
+                schedule.step()
+            return state.rates, [part.tolist() for part in model.state_dict().values()]
+
+        return trial.attempt(body)
+
+    wanted = attempt(Trial(), None)
+    assert wanted[0] == [0.1] * 4 + [0.05] * 4 + [0.025] * 4
+    for stop in range(1, 12):
+        trial = Trial()
+        with pytest.raises(trial.Killed):
+            attempt(trial, stop)
+        torch.manual_seed(stop)
+        assert attempt(trial, None) == wanted, stop
