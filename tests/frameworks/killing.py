@@ -199,16 +199,20 @@ class Trial:
     def __init__(self, storage: MemoryStorage | None = None) -> None:
         self._storage = MemoryStorage() if storage is None else storage
         self._attempts = 0
+        self.warnings: list[str] = []
 
     def kill(self) -> None:
         """End the attempt, once what is being saved is there."""
         self._checkpoint.flush()
         raise Killed
 
+    def _warned(self, warned: Any) -> None:
+        self.warnings.append(warned.kind)
+
     def attempt(self, body: Callable[[Callable[..., Any]], Any]) -> Any:
         """One attempt: the body gets `track`."""
         self._checkpoint = Checkpoint(self._storage, PREFIX, attempt=self._attempts)
-        context = Context("r", "train", self._attempts, 0, self._checkpoint)
+        context = Context("r", "train", self._attempts, 0, self._checkpoint, warn=self._warned)
         self._attempts += 1
         try:
             with entered(context):

@@ -143,3 +143,18 @@ def test_a_schedule_that_steps_between_two_tracked_loops_steps_once_an_epoch() -
             attempt(trial, stop)
         torch.manual_seed(stop)
         assert attempt(trial, None) == wanted, stop
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_a_generator_of_a_loader_that_is_not_tracked_is_told_of(tracked: bool) -> None:
+    trial = Trial()
+
+    def body(track: Any) -> None:
+        order = torch.Generator()
+        loader = torch.utils.data.DataLoader(list(range(6)), shuffle=True, generator=order)
+        state = track(order=order) if tracked else track(x=0)
+        for _ in state.range(2):
+            assert sorted(int(item) for item in state.iterate(loader)) == list(range(6))
+
+    trial.attempt(body)
+    assert trial.warnings == ([] if tracked else ["generator"])

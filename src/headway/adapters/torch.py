@@ -80,12 +80,19 @@ class _Handle:
         return self.capture(value, path)
 
 
+def _generators(loader: Any) -> list[Any]:
+    """The generators that a loader was given, for itself or for its sampler."""
+    found = [loader.generator, getattr(getattr(loader, "sampler", None), "generator", None)]
+    return [each for each in dict.fromkeys(found) if isinstance(each, torch.Generator)]
+
+
 class _Stateful(Items):
     """A loader that knows its own position."""
 
     def __init__(self, loader: Any) -> None:
         super().__init__(loader)
         self._loader = loader
+        self.generators = _generators(loader)
 
     def start(self, at: int, position: Any) -> Iterator[Any]:
         """See `Items`."""
@@ -110,9 +117,7 @@ class _Loader(Items):
     def __init__(self, loader: Any) -> None:
         super().__init__(loader)
         self._loader = loader
-        sampler = getattr(loader, "sampler", None)
-        found = [loader.generator, getattr(sampler, "generator", None)]
-        self._generators = [g for g in dict.fromkeys(found) if isinstance(g, torch.Generator)]
+        self.generators = _generators(loader)
         self._begun: list[Any] = []
 
     def start(self, at: int, position: Any) -> Iterator[Any]:
@@ -120,9 +125,9 @@ class _Loader(Items):
         its first batches are drawn then, or, with workers, even fetched."""
         loader = self._loader
         if position is not None:
-            for generator, state in zip(self._generators, position["begun"], strict=True):
+            for generator, state in zip(self.generators, position["begun"], strict=True):
                 generator.set_state(state)
-        self._begun = [generator.get_state() for generator in self._generators]
+        self._begun = [generator.get_state() for generator in self.generators]
         if isinstance(loader.dataset, IterableDataset) or not at:
             return super().start(at, None)
         name = "batch_sampler" if loader.batch_sampler is not None else "sampler"
@@ -134,17 +139,17 @@ class _Loader(Items):
             vars(loader)[name] = before
         later.skip()
         if position is not None:
-            for generator, state in zip(self._generators, position["now"], strict=True):
+            for generator, state in zip(self.generators, position["now"], strict=True):
                 generator.set_state(state)
         return made
 
     def position(self) -> Any:
         """See `Items`; the loader's own generators."""
-        if not self._generators:
+        if not self.generators:
             return None
         return {
             "begun": self._begun,
-            "now": [generator.get_state() for generator in self._generators],
+            "now": [generator.get_state() for generator in self.generators],
         }
 
 

@@ -46,6 +46,9 @@ class Items:
 
     random = True
     """Whether making the iterator, or skipping, may draw random numbers."""
+    generators: Sequence[Any] = ()
+    """Generators of its own that it draws from. Between two loops over it they are nobody's, so they should
+    be tracked too."""
 
     def __init__(self, iterable: Iterable[Any]) -> None:
         self._iterable = iterable

@@ -124,6 +124,7 @@ class Tracker:
         self._handle: SaveHandle | None = None
         self._failures = 0
         self._pickles = False
+        self._told = False  # of a generator that is not tracked
         self._dirty = False  # something happened since the last save began
         self.loops = Loops(
             self._boundary,
@@ -145,8 +146,24 @@ class Tracker:
         """How to go over something, and to begin in the middle of it."""
         items = self._find_items(iterable)
         if items is not None:
+            self._look_at(items.generators)
             return items
         return Listed(iterable) if isinstance(iterable, Sequence) else Items(iterable)
+
+    def _look_at(self, generators: Sequence[Any]) -> None:
+        """Say once that a loader's own generator is not tracked."""
+        tracked = {id(value) for value in self.values.values()}
+        if self._told or all(id(generator) in tracked for generator in generators):
+            return
+        self._told = True
+        self._warn(
+            Warned(
+                "generator",
+                "state.iterate() goes over a loader that has a random generator of its own, and that is not "
+                "tracked: an attempt that goes on between two loops would begin it anew. Track it too: "
+                "track(generator=generator, …).",
+            )
+        )
 
     def get(self, name: str) -> Any:
         """The tracked value of this name."""
