@@ -159,9 +159,9 @@ class Tracker:
         self._warn(
             Warned(
                 "generator",
-                "state.iterate() goes over a loader that has a random generator of its own, and that is not "
-                "tracked: an attempt that goes on between two loops would begin it anew. Track it too: "
-                "track(generator=generator, …).",
+                "state.iterate() goes over a loader that has a random generator of its own, and that is "
+                "not tracked: an attempt that goes on between two loops would begin it anew. Track it "
+                "too: track(generator=generator, …).",
             )
         )
 
