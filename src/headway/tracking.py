@@ -7,10 +7,12 @@ from typing import Any
 
 from headway import adapters
 from headway.checkpoint.cadence import Every
+from headway.checkpoint.handle import Checkpoint
 from headway.checkpoint.track import Tracked, Tracker
 from headway.commands.joining import joined
 from headway.engine import context
 from headway.model.errors import HeadwayError
+from headway.model.program import Warned
 
 
 def track(*, every: Every = "auto", rng: bool = True, **named: Any) -> Tracked:
@@ -38,35 +40,56 @@ def track(*, every: Every = "auto", rng: bool = True, **named: Any) -> Tracked:
 
     Outside of headway nothing is saved; a `RuntimeWarning` says so.
     """
+    return Tracked(tracker("track()", named, every=every, rng=rng))
+
+
+def tracker(
+    name: str,
+    named: dict[str, Any],
+    *,
+    every: Every,
+    rng: bool = True,
+    checkpoint: Checkpoint | None = None,
+) -> Tracker:
+    """What restores and saves, for the attempt that this process runs.
+
+    Args:
+        name: what the user called, for messages.
+        named, every, rng: as for `track`.
+        checkpoint: another than that of the attempt.
+
+    Raises:
+        as for `track`.
+    """
     found = context.current() or joined()
-    if found is None:
+    if checkpoint is None and found is not None:
+        checkpoint = found.checkpoint
+    if checkpoint is None:
         warnings.warn(
-            "track() saves nothing here, because headway does not run this program. Start it with "
+            f"{name} saves nothing here, because headway does not run this program. Start it with "
             "`headway run FILE TASK`, or `headway exec -- python FILE`.",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    elif found.tracked:
-        raise HeadwayError(
-            "track() was called twice in one attempt. Track everything in one call: "
-            "state = track(model=model, optimizer=optimizer, …)."
-        )
-    else:
+    if found is not None and checkpoint is found.checkpoint:
+        if found.tracked:
+            raise HeadwayError(
+                f"{name} was called twice in one attempt, or after something else that tracks. Track "
+                "everything in one call: state = track(model=model, optimizer=optimizer, …)."
+            )
         found.tracked.append(True)
-    return Tracked(
-        Tracker(
-            named,
-            checkpoint=None if found is None else found.checkpoint,
-            find=adapters.find,
-            find_items=adapters.find_items,
-            every=every if found is None or found.every is None else found.every,
-            rng=rng,
-            leave=None if found is None else found.leave,
-            warn=_ignore if found is None else found.warn,
-            observe=None if found is None else found.observe,
-        )
+    return Tracker(
+        named,
+        checkpoint=checkpoint,
+        find=adapters.find,
+        find_items=adapters.find_items,
+        every=every if found is None or found.every is None else found.every,
+        rng=rng,
+        leave=None if found is None else found.leave,
+        warn=_warn if found is None else found.warn,
+        observe=None if found is None else found.observe,
     )
 
 
-def _ignore(_: object) -> None:
-    pass
+def _warn(warned: Warned) -> None:
+    warnings.warn(warned.message, RuntimeWarning, stacklevel=2)

@@ -16,12 +16,12 @@ from tests.frameworks.killing import KILLS, added_lines
 pytestmark = pytest.mark.frameworks
 
 
-def run(backend: str, *words: str) -> None:
+def run(backend: str, *words: str, module: str = "keras_bodies") -> None:
     for needed in ("keras", backend):
         if importlib.util.find_spec(needed) is None:
             pytest.skip(f"no {needed}: `make frameworks` installs it")
     done = subprocess.run(
-        [sys.executable, "-m", "tests.frameworks.keras_bodies", *words],
+        [sys.executable, "-m", f"tests.frameworks.{module}", *words],
         cwd=ROOT,
         env={**os.environ, "KERAS_BACKEND": backend},
         capture_output=True,
