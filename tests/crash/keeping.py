@@ -16,6 +16,7 @@ from typing import Any
 
 from tests.crash.actors import Violation
 from tests.crash.crashstates import Home
+from tests.crash.jobs import known_by
 from tests.crash.mutants import Code
 from tests.crash.recorder import Recorder
 from xxhash import xxh3_128_digest
@@ -132,11 +133,11 @@ class KeepingJudge:
 
     homes: int = 0
     deleted: int = 0
-    _seen: set[Any] = field(default_factory=set)
+    _seen: set[bytes] = field(default_factory=set)
 
     def look(self, home: Home, told: tuple[Any, ...]) -> None:
         self.homes += 1
-        key = (frozenset(home.items()), told)
+        key = known_by(home, told)
         if key in self._seen:
             return
         self._seen.add(key)

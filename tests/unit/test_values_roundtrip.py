@@ -170,6 +170,8 @@ def test_an_array_comes_back_without_trust(array: Any, transposed: bool) -> None
 @FEW
 def test_what_is_assignable_fits(one: tuple[Any, Any], other: tuple[Any, Any]) -> None:
     assert assignable(one[0], one[0])
+    if "Any" in repr(one[0]):  # it is assignable to everything, and its values fit where they fit
+        return
     if assignable(one[0], other[0]):
         check(one[1], other[0], "v")
 

@@ -69,7 +69,11 @@ class _Comparison:
             if getattr(found, what) != getattr(saved, what):
                 return f"{path} has {what} {getattr(found, what)}, and had {getattr(saved, what)}"
         if saved.numel():
-            bits = [one.detach().cpu().contiguous() for one in (found, saved)]
+            # A copy: a tensor of one number is contiguous whatever its stride, and no view of bytes.
+            bits = [
+                one.detach().cpu().clone(memory_format=torch.contiguous_format)
+                for one in (found, saved)
+            ]
             if not torch.equal(*(one.view(-1).view(torch.uint8) for one in bits)):
                 return f"{path} has other values"
             self._tensors.append((found, saved, path))
