@@ -11,6 +11,7 @@ from headway.checkpoint.handle import Checkpoint
 from headway.checkpoint.track import Tracked, Tracker
 from headway.commands.joining import joined
 from headway.engine import context
+from headway.engine.context import Context
 from headway.model.errors import HeadwayError
 from headway.model.program import Warned
 
@@ -61,23 +62,7 @@ def tracker(
     Raises:
         as for `track`.
     """
-    found = context.current() or joined()
-    if checkpoint is None and found is not None:
-        checkpoint = found.checkpoint
-    if checkpoint is None:
-        warnings.warn(
-            f"{name} saves nothing here, because headway does not run this program. Start it with "
-            "`headway run FILE TASK`, or `headway exec -- python FILE`.",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-    if found is not None and checkpoint is found.checkpoint:
-        if found.tracked:
-            raise HeadwayError(
-                f"{name} was called twice in one attempt, or after something else that tracks. Track "
-                "everything in one call: state = track(model=model, optimizer=optimizer, …)."
-            )
-        found.tracked.append(True)
+    found, checkpoint = place(name, checkpoint)
     return Tracker(
         named,
         checkpoint=checkpoint,
@@ -89,6 +74,35 @@ def tracker(
         warn=_warn if found is None else found.warn,
         observe=None if found is None else found.observe,
     )
+
+
+def place(name: str, checkpoint: Checkpoint | None) -> tuple[Context | None, Checkpoint | None]:
+    """The attempt that this process runs, and where it saves; None for what there is not.
+
+    Args:
+        name, checkpoint: as for `tracker`.
+
+    Raises:
+        HeadwayError: as for `track`.
+    """
+    found = context.current() or joined()
+    if checkpoint is None and found is not None:
+        checkpoint = found.checkpoint
+    if checkpoint is None:
+        warnings.warn(
+            f"{name} saves nothing here, because headway does not run this program. Start it with "
+            "`headway run FILE TASK`, or `headway exec -- python FILE`.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    if found is not None and checkpoint is found.checkpoint:
+        if found.tracked:
+            raise HeadwayError(
+                f"{name} was called twice in one attempt, or after something else that tracks. Track "
+                "everything in one call: state = track(model=model, optimizer=optimizer, …)."
+            )
+        found.tracked.append(True)
+    return found, checkpoint
 
 
 def _warn(warned: Warned) -> None:
