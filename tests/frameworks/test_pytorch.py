@@ -147,8 +147,7 @@ def test_a_schedule_that_steps_between_two_tracked_loops_steps_once_an_epoch() -
 
 @pytest.mark.parametrize("tracked", [True, False])
 def test_a_generator_of_a_loader_that_is_not_tracked_is_told_of(tracked: bool) -> None:
-    import torch
-
+    torch = pytest.importorskip("torch", reason="no PyTorch: `make frameworks` installs it")
     trial = Trial()
 
     def body(track: Any) -> None:
