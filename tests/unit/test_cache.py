@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +159,16 @@ def test_a_size_is_read_as_people_write_it(text: str | None, size: int) -> None:
 
 def test_a_name_is_of_the_chunks_in_their_order() -> None:
     assert name_of([b"a" * 16, b"b" * 16]) != name_of([b"b" * 16, b"a" * 16])
+
+
+def test_threads_keep_all_that_there_is_room_for(tmp_path: Path) -> None:
+    """While one of them looks at what is there, others rename what they have written."""
+    cache = Cache(tmp_path / "kept", 8 << 20)
+
+    def put(number: int) -> None:
+        cache._held = None  # look again
+        cache.put(f"{number}", memoryview(bytes([number % 256]) * 1000))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(put, range(1500)))
+    assert len(list((tmp_path / "kept").iterdir())) == 1500

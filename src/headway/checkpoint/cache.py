@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -54,6 +55,7 @@ class Cache:
         self._root = root
         self._most = most
         self._held: int | None = None  # bytes there, as far as this process knows
+        self._lock = threading.Lock()
 
     def get(self, name: str, into: memoryview) -> bool:
         """Fill memory with what is kept under a name; False when that is not there, or not as long."""
@@ -79,7 +81,8 @@ class Cache:
             disk = os.statvfs(self._root)
             if len(data) > disk.f_bavail * disk.f_frsize // _SPARE:
                 return
-            self._make_room(len(data))
+            with self._lock:
+                self._make_room(len(data))
             hidden = self._root / f"{_HIDDEN}{secrets.token_hex(8)}"
             try:
                 hidden.write_bytes(data)
@@ -94,15 +97,20 @@ class Cache:
 
     def _make_room(self, size: int) -> None:
         if self._held is None or self._held + size > self._most:
-            files = sorted(
-                (found.stat().st_mtime, found.stat().st_size, found.path)
-                for found in os.scandir(self._root)
-            )
+            files = []
+            with os.scandir(self._root) as there:
+                for found in there:
+                    with contextlib.suppress(
+                        FileNotFoundError
+                    ):  # another thread has just renamed it
+                        status = found.stat()
+                        files.append((status.st_mtime, status.st_size, found.path))
             self._held = sum(length for _, length, _ in files)
-            for _, length, path in files:
+            for _, length, path in sorted(files):
                 if self._held + size <= self._most:
                     break
-                os.unlink(path)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
                 self._held -= length
         self._held += size
 
