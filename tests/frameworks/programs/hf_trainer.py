@@ -5,20 +5,28 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from typing import Any
 
 import torch
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
+PACE = 0.015
+"""Seconds to read an item, so that some lie between two of the Trainer's saves."""
+
 
 class Numbers(torch.utils.data.Dataset):  # type: ignore[misc]  # PyTorch's types are not read
     """Rows of numbers, and whether their sum is odd."""
+
+    def __init__(self, pace: float = 0.0) -> None:
+        self.pace = pace
 
     def __len__(self) -> int:
         return 256
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        time.sleep(self.pace)
         row = torch.randint(0, 50, (16,), generator=torch.Generator().manual_seed(index))
         return {"input_ids": row, "labels": int(row.sum() % 2)}
 
@@ -37,7 +45,7 @@ def main() -> None:
     model = BertForSequenceClassification(config)
     arguments = TrainingArguments(
         "out",
-        num_train_epochs=3,
+        num_train_epochs=2,
         per_device_train_batch_size=16,
         save_steps=8,
         save_total_limit=2,
@@ -48,7 +56,7 @@ def main() -> None:
     )
     last = get_last_checkpoint("out") if os.path.isdir("out") else None
     print("going on from", last, flush=True)
-    trainer = Trainer(model, arguments, train_dataset=Numbers())
+    trainer = Trainer(model, arguments, train_dataset=Numbers(PACE))
     trainer.train(resume_from_checkpoint=last)
     weights = b"".join(each.detach().numpy().tobytes() for each in model.parameters())
     print("weights", trainer.state.global_step, hashlib.sha256(weights).hexdigest(), flush=True)
