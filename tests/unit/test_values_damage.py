@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from headway.engine import moments
 from headway.engine.blobs import PIECE, Blob, Blobs
 from headway.engine.values import Values
 from headway.model.errors import CheckpointCorrupt, InputError
@@ -231,3 +232,20 @@ def test_a_pack_that_could_not_be_written_leaves_nothing(storage: MemoryStorage)
     with pytest.raises(Full):
         Values(full, PREFIX).encode(HUGE, bytes)
     assert full.objects == {}
+
+
+@pytest.mark.parametrize(
+    "key", ["a\0b", "../../etc/passwd", "/etc/localtime", "", "a" * 99, "no zone"]
+)
+def test_a_name_that_is_no_zone_s_is_not_looked_for(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking for one imports the package that has the zones, where it is installed."""
+
+    def looked(_: str) -> None:
+        raise AssertionError("it was looked for")
+
+    monkeypatch.setattr("zoneinfo.ZoneInfo", looked)
+    plain = {"$": "time", "iso": "12:00:00", "fold": 0, "zone": {"key": key}}
+    with pytest.raises(InputError, match="time zone"):
+        moments.decode(plain)

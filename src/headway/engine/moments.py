@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import zoneinfo
 from collections.abc import Callable
 from typing import Any
 
 from headway.model.errors import InputError
+
+_ZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,30}(/[A-Za-z0-9][A-Za-z0-9_+-]{0,30}){0,3}")
+"""Names of time zones."""
 
 
 def encode(value: Any) -> dict[str, Any] | None:
@@ -64,7 +68,10 @@ def _decode_zone(plain: Any) -> dt.tzinfo:
         offset = dt.timedelta(*plain["offset"])
         return dt.timezone(offset, plain["name"]) if "name" in plain else dt.timezone(offset)
     try:
-        return zoneinfo.ZoneInfo(plain["key"])
+        key = plain["key"]
+        if _ZONE.fullmatch(key) is None:  # the package of zones is imported to look for a name
+            raise zoneinfo.ZoneInfoNotFoundError(key)
+        return zoneinfo.ZoneInfo(key)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise InputError(
             f"the time zone {plain['key']!r} of a stored value is not known on this machine; "
