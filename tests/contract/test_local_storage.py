@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import shutil
 from collections.abc import Callable
@@ -67,6 +68,7 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
 
 
 def _descriptors() -> set[str]:
+    gc.collect()  # what earlier tests left goes now, and not between two looks
     return set(os.listdir("/proc/self/fd"))
 
 
