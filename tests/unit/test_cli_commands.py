@@ -19,6 +19,9 @@ import headway
 from headway.cli import codes
 from headway.cli import main as main_module
 from headway.cli.main import main
+from headway.cli.output import Paint
+from headway.cli.settings import Settings
+from headway.cli.views import _node
 from headway.engine.logs import LogFile
 from headway.model.errors import (
     CheckpointCorrupt,
@@ -750,3 +753,17 @@ def test_a_command_that_only_looks_does_not_make_a_home(
     assert main(["--home", str(home), *command]) == 4
     assert "there is no home at" in capsys.readouterr().err
     assert not home.exists()
+
+
+def test_show_says_when_an_early_checkpoint_was_given_up() -> None:
+    plain = Paint(Settings(color="never"), sys.stdout)
+    saved = CheckpointReport(4, 1, 20.0, 100, "state")
+    attempts = [
+        AttemptReport(0, "killed", 0.0, 10.0, []),
+        AttemptReport(1, "succeeded", 10.0, 21.0, [saved]),
+    ]
+    shown = "\n".join(_node(NodeReport("train", "succeeded", attempts), 30.0, plain))
+    assert "attempt 0  killed after 10s, no checkpoint left" in shown
+    attempts[1] = AttemptReport(1, "succeeded", 10.0, 21.0, [])
+    shown = "\n".join(_node(NodeReport("train", "succeeded", attempts), 30.0, plain))
+    assert "left" not in shown

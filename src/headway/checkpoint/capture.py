@@ -56,7 +56,7 @@ _NEVER = (
 )
 
 
-def is_value(value: Any) -> bool:
+def _is_value(value: Any) -> bool:
     """Whether it cannot change in place, so that a restored one replaces it."""
     return type(value) in _ATOMS or isinstance(value, tuple) or _scalar(value)
 
@@ -64,7 +64,7 @@ def is_value(value: Any) -> bool:
 def is_data(value: Any) -> bool:
     """Whether it is data itself, which may be exchanged for other data."""
     return (
-        is_value(value)
+        _is_value(value)
         or type(value) in {list, dict, OrderedDict, bytearray}
         or tensors.is_tensor(value)
         or _is_array(value)

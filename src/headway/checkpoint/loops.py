@@ -118,11 +118,6 @@ class Loops:
         """Whether the body is on its way to where the checkpoint was taken."""
         return bool(self._target)
 
-    @property
-    def active(self) -> bool:
-        """Whether a loop is open."""
-        return bool(self._open)
-
     def find(self, place: list[Frame]) -> None:
         """Go to this place; before any loop."""
         self._target = place

@@ -131,8 +131,11 @@ def _node(node: NodeReport, now: float, paint: output.Paint) -> Iterator[str]:
     if node.saved or node.lost:
         line += f", work saved {duration(node.saved)}, lost {duration(node.lost)}"
     yield line
+    numbers = [saved.number for attempt in node.attempts for saved in attempt.checkpoints]
+    # Newer ones stay, so what an early attempt saved may have been given up since.
+    nothing = "no checkpoint left" if numbers and min(numbers) > 1 else "no checkpoint"
     for attempt in node.attempts:
-        yield f"  {_attempt(attempt, now, paint)}"
+        yield f"  {_attempt(attempt, now, paint, nothing)}"
         for text in attempt.error.splitlines()[:1]:
             yield f"    {text}"
         for warning in attempt.warnings:
@@ -143,13 +146,13 @@ def _node(node: NodeReport, now: float, paint: output.Paint) -> Iterator[str]:
         yield f"  log: {log_of(node.attempts[-1])}"
 
 
-def _attempt(attempt: AttemptReport, now: float, paint: output.Paint) -> str:
+def _attempt(attempt: AttemptReport, now: float, paint: output.Paint, nothing: str) -> str:
     ended = attempt.ended if attempt.ended is not None else now
     took = duration(ended - attempt.started)
     line = f"attempt {attempt.number}  {paint.status(attempt.outcome)} after {took}"
     saved = attempt.checkpoints
     if not saved:
-        return f"{line}, no checkpoint"
+        return f"{line}, {nothing}"
     last = saved[-1]
     numbers = (
         f"checkpoint {last.number}"
