@@ -2,9 +2,7 @@
 
 TRIED = {
     "S1": (
-        "PyTorch's row waits for `track`: copying beside the next forward and backward pass needs a"
-        " hook in the step. For NumPy: copies of 512 KiB a call (up to a tenth faster than 8 MiB), "
-        "a reused copy in huge pages."
+        "copies of 512 KiB a call (up to a tenth faster than 8 MiB), a reused copy in huge pages."
     ),
     "S3": (
         "each thread copies (5 % of the time), hashes (3 %) and writes in turn. Eight threads of 4 "

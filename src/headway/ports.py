@@ -269,6 +269,23 @@ class StateAdapter(Protocol):
         ...
 
 
+class Steady(Protocol):
+    """Something whose memory changes only at moments that it announces: an optimizer, which changes what it
+    owns in its step. That memory can be copied while the body goes on, until the next such moment."""
+
+    def memory(self) -> list[tuple[int, int]]:
+        """[address, end) of each stretch of it, as it is now."""
+        ...
+
+    def marks(self) -> object:
+        """Equal to what it was before when nothing that leaves a trace has changed the memory since."""
+        ...
+
+    def before_change(self, wait: Callable[[], None]) -> None:
+        """Have `wait` called before each change."""
+        ...
+
+
 class Leave(Protocol):
     """What an attempt knows about being told to go."""
 

@@ -16,7 +16,9 @@ from headway.model.errors import HeadwayError
 from headway.model.program import Warned
 
 
-def track(*, every: Every = "auto", rng: bool = True, **named: Any) -> Tracked:
+def track(
+    *, every: Every = "auto", rng: bool = True, overlap: bool = False, **named: Any
+) -> Tracked:
     """Track the state of a loop: restore it when there is a checkpoint, and save it as the loop goes on.
 
     Models, optimizers and what else has an adapter or a `state_dict`, arrays, tensors, lists and dicts are
@@ -28,6 +30,8 @@ def track(*, every: Every = "auto", rng: bool = True, **named: Any) -> Tracked:
         every: when a save is due. "auto" balances its cost against that of a failure, and never takes more
             than 1 % of the time; or seconds, or `Steps(n)`.
         rng: whether the states of the random generators of Python, NumPy and PyTorch belong to it.
+        overlap: copy what a tracked PyTorch optimizer owns while the loop goes on; its next step waits for
+            the copy. For loops that change parameters in `optimizer.step()` and nowhere else.
         named: what to track. After the call it has the values of the newest checkpoint.
 
     Returns:
@@ -41,7 +45,7 @@ def track(*, every: Every = "auto", rng: bool = True, **named: Any) -> Tracked:
 
     Outside of headway nothing is saved; a `RuntimeWarning` says so.
     """
-    return Tracked(tracker("track()", named, every=every, rng=rng))
+    return Tracked(tracker("track()", named, every=every, rng=rng, overlap=overlap))
 
 
 def tracker(
@@ -50,13 +54,14 @@ def tracker(
     *,
     every: Every,
     rng: bool = True,
+    overlap: bool = False,
     checkpoint: Checkpoint | None = None,
 ) -> Tracker:
     """What restores and saves, for the attempt that this process runs.
 
     Args:
         name: what the user called, for messages.
-        named, every, rng: as for `track`.
+        named, every, rng, overlap: as for `track`.
         checkpoint: another than that of the attempt.
 
     Raises:
@@ -73,6 +78,7 @@ def tracker(
         leave=None if found is None else found.leave,
         warn=_warn if found is None else found.warn,
         observe=None if found is None else found.observe,
+        find_owner=adapters.find_owner if overlap else None,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -469,6 +470,49 @@ def test_saves_that_keep_failing_end_the_body() -> None:
         trial.attempt(failing_body(trial, storage, range(5, 30)))
     storage.broken = False
     assert trial.attempt(failing_body(trial, storage, range(0))) == sum(range(30))
+
+
+class FailingOnce(MemoryStorage):
+    """Fails to make a pack once, some time after it was told to."""
+
+    broken = False
+
+    def create_pack(self, key: str, *, size: int = 0, reuse: str | None = None) -> Any:
+        if self.broken:
+            time.sleep(0.2)
+            self.broken = False
+            raise StorageUnavailable("a planted fault")
+        return super().create_pack(key, size=size, reuse=reuse)
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_the_last_state_is_saved_when_the_save_in_flight_fails(leaves: bool) -> None:
+    storage = FailingOnce()
+    trial = Patient(storage, every=0)
+    trial.leave = told = Told()
+
+    def body(track: Callable[..., Tracked]) -> Any:
+        state = track(array=np.zeros(5000), total=0)
+        trial.pause()
+        for number in state.range(30):
+            state.total += number
+            state.array += 1
+            if number == 28:
+                trial.pause()
+                storage.broken = trial.attempts == 1
+            told.told = leaves and number == 29
+        if trial.attempts == 1:
+            raise Killed
+        return state.total, state.array[0]
+
+    with pytest.raises(Preempted if leaves else Killed):
+        trial.attempt(body)
+    assert [warned.kind for warned in trial.warnings] == ["unsaved"]
+    assert not storage.broken
+    assert Checkpoint(storage, PREFIX, attempt=1).load()["total"] == 435
+    told.told = False
+    trial.attempts = 2
+    assert trial.attempt(body) == (435, 30.0)
 
 
 # What is refused

@@ -11,7 +11,7 @@ from typing import Any
 
 from headway.checkpoint.capture import Absent
 from headway.checkpoint.loops import Items
-from headway.ports import StateAdapter
+from headway.ports import StateAdapter, Steady
 
 _ROOMS = {
     "random": "generators",
@@ -27,8 +27,8 @@ _ROOMS = {
     "polars": "frames",
 }
 """Top-level package of a type -> the module here that knows it. Each has `adapter(value)`, and may have
-`items(iterable)`; both give None for what they do not know. And `maker()`, which gives the adapter for
-what is made anew (`capture.Absent`)."""
+`items(iterable)` and `owner(value)`; they give None for what they do not know. And `maker()`, which gives
+the adapter for what is made anew (`capture.Absent`)."""
 
 
 def find(value: Any) -> StateAdapter | None:
@@ -50,6 +50,15 @@ def find_items(iterable: Any) -> Items | None:
     """How to go over something of another package, beginning in its middle; None for anything else."""
     for room in _rooms(iterable):
         found: Items | None = room.items(iterable) if hasattr(room, "items") else None
+        if found is not None:
+            return found
+    return None
+
+
+def find_owner(value: Any) -> Steady | None:
+    """What announces that it changes its memory; None for anything else."""
+    for room in _rooms(value):
+        found: Steady | None = room.owner(value) if hasattr(room, "owner") else None
         if found is not None:
             return found
     return None

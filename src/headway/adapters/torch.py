@@ -4,7 +4,7 @@ they have `state_dict` and `load_state_dict`."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from headway.checkpoint.loops import Items
 from headway.model.errors import InputError
-from headway.ports import StateAdapter
+from headway.ports import StateAdapter, Steady
 
 
 def adapter(value: Any) -> StateAdapter | None:
@@ -33,6 +33,48 @@ def items(iterable: Any) -> Items | None:
             return _Stateful(iterable)
         return _Loader(iterable)
     return None
+
+
+def owner(value: Any) -> Steady | None:
+    """See `adapters`."""
+    if isinstance(value, torch.optim.Optimizer):
+        return _Optimizer(value)
+    return None
+
+
+class _Optimizer:
+    """The parameters that an optimizer changes in `step()`, and what it remembers of them. Gradients, which
+    the passes change, are not state."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        if not getattr(type(optimizer).step, "hooked", False):
+            raise InputError(
+                f"track(overlap=True): {type(optimizer).__name__} does not call the hooks that PyTorch's "
+                "optimizers call before a step. Leave overlap out."
+            )
+        self._optimizer = optimizer
+
+    def _tensors(self) -> Iterator[torch.Tensor]:
+        for group in self._optimizer.param_groups:
+            yield from group["params"]
+        for kept in self._optimizer.state.values():
+            yield from (each for each in kept.values() if isinstance(each, torch.Tensor))
+
+    def memory(self) -> list[tuple[int, int]]:
+        """See `Steady`."""
+        return [
+            (tensor.data_ptr(), tensor.data_ptr() + tensor.numel() * tensor.element_size())
+            for tensor in self._tensors()
+            if tensor.device.type == "cpu" and tensor.is_contiguous()
+        ]
+
+    def marks(self) -> object:
+        """See `Steady`; PyTorch counts the changes of each tensor."""
+        return [(each.data_ptr(), each._version) for each in self._tensors()]  # noqa: SLF001  # its only name
+
+    def before_change(self, wait: Callable[[], None]) -> None:
+        """See `Steady`."""
+        self._optimizer.register_step_pre_hook(lambda *_: wait())
 
 
 class _Module:

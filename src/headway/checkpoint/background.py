@@ -35,8 +35,9 @@ class _Save:
 class SaveHandle:
     """What became of a save. `Checkpoint.save` returns it."""
 
-    def __init__(self, save: _Save) -> None:
+    def __init__(self, save: _Save, copied: threading.Event | None = None) -> None:
         self._save = save
+        self._copied = copied
 
     @property
     def done(self) -> bool:
@@ -47,6 +48,11 @@ class SaveHandle:
     def number(self) -> int | None:
         """Of the checkpoint, once it is durable; None before, and when the save failed."""
         return self._save.number
+
+    def wait_copied(self) -> None:
+        """Wait until the save needs the live state no more."""
+        if self._copied is not None:
+            self._copied.wait()
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until the checkpoint is durable.
@@ -86,8 +92,13 @@ class Background:
         self._current: _Save | None = None
         self._untold: _Save | None = None  # the first that failed with nobody told of it
 
-    def begin(self, work: Callable[[], int]) -> SaveHandle:
-        """Start a save, which returns its checkpoint's number; the one before must have ended."""
+    def begin(self, work: Callable[[], int], copied: threading.Event | None = None) -> SaveHandle:
+        """Start a save, which returns its checkpoint's number; the one before must have ended.
+
+        Args:
+            work: what it does.
+            copied: is set, by `work` or at its end, when the live state is not needed any more.
+        """
         save = _Save()
 
         def run() -> None:
@@ -99,13 +110,15 @@ class Background:
                 save.error = error
             if save.error is not None and self._untold is None:
                 self._untold = save
+            if copied is not None:
+                copied.set()
             save.ended.set()
 
         save.thread = threading.Thread(target=run, name="headway-save", daemon=True)
         self._current = save
         save.thread.start()
         save.started = True
-        return SaveHandle(save)
+        return SaveHandle(save, copied)
 
     def drain(self) -> None:
         """Wait until nothing is in flight. Raises nothing of the saves' own."""

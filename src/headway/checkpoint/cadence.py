@@ -64,6 +64,7 @@ class Cadence:
         self._last = now
         self._steps = 0
         self._stall: float | None = None
+        self._weight = 1.0  # of the newest save in it
 
     @property
     def interval(self) -> float:
@@ -94,4 +95,9 @@ class Cadence:
                 was slow by chance, as the first mostly is, is forgotten soon.
         """
         self._last, self._steps = began, 0
-        self._stall = stall if self._stall is None else (self._stall + stall) / 2
+        self._weight = 1.0 if self._stall is None else 0.5
+        self._stall = (1 - self._weight) * (self._stall or 0.0) + self._weight * stall
+
+    def stalled(self, seconds: float) -> None:
+        """The loop had to wait that much longer for the newest save."""
+        self._stall = (self._stall or 0.0) + self._weight * seconds

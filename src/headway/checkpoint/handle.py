@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,7 +36,7 @@ from headway.model.manifest import Entry, Manifest
 from headway.model.program import Saved, Warned
 from headway.model.report import CheckpointReport
 from headway.model.settings import Best, Keep
-from headway.ports import Storage
+from headway.ports import Steady, Storage
 
 __all__ = ["Checkpoint", "history_of"]
 
@@ -121,7 +121,6 @@ class Checkpoint:
             CheckpointCorrupt: there were checkpoints, and none is readable.
             StorageError: the home could not be read.
         """
-
         self._states.drain()
         with self._lock:
             return self._begun().load(lambda m: bytes_of(self._storage, self._packs, m))
@@ -158,10 +157,9 @@ class Checkpoint:
     ) -> SaveHandle:
         """Save a file, a directory, what a binary reader gives, or typed state; on return it is durable.
 
-        A file keeps its name and mode. Of a directory its whole content is saved, with names and
-        modes, empty directories included. State is a mapping with data in it, nested as you like:
-        numbers, strings, bytes, lists, tuples, dicts, NumPy arrays, PyTorch tensors. `load` gives it
-        back.
+        A file keeps its name and mode. Of a directory its whole content is saved, with names and modes,
+        empty directories included. State is a mapping with data in it, nested as you like: numbers,
+        strings, bytes, lists, tuples, dicts, NumPy arrays, PyTorch tensors. `load` gives it back.
 
         Args:
             source: a path, something with `read(size) -> bytes`, or a mapping.
@@ -184,10 +182,7 @@ class Checkpoint:
             MemoryError: there is none for a copy of the state.
         """
         if isinstance(source, Mapping):
-            self._usable()
-            metric = self._turn.metric(source)
-            pickles = Pickles(self._storage) if pickle else None
-            return self._states.save(Flattened(source, pickles), wait=wait, metric=metric)
+            return self.begin(source, wait=wait, pickle=pickle)
         if pickle:
             raise InputError(
                 "save(…, pickle=True) is for a mapping; files and bytes need no pickle"
@@ -219,6 +214,15 @@ class Checkpoint:
         """
         self._usable()
         self._states.prepare(Flattened(state, Pickles(self._storage) if pickle else None))
+
+    def begin(
+        self, state: Mapping[str, Any], *, wait: bool, pickle: bool, owners: Sequence[Steady] = ()
+    ) -> SaveHandle:
+        """As `save`; what belongs to `owners` is copied while the caller goes on. `track` saves with it."""
+        self._usable()
+        metric = self._turn.metric(state)
+        flat = Flattened(state, Pickles(self._storage) if pickle else None)
+        return self._states.save(flat, wait=wait, metric=metric, owners=owners)
 
     def load(self, into: Mapping[str, Any] | None = None) -> Any:
         """The newest valid checkpoint's typed state, as `save(mapping)` was given it.

@@ -24,6 +24,7 @@ from typing import Any
 
 from headway.checkpoint.randomness import Snapshot
 from headway.model.errors import CheckpointError
+from headway.ports import Leave
 
 _ENDS = 4  # loops of a level whose ends are known
 _RARELY = 0.005  # seconds; taking the random states costs some 25 microseconds
@@ -214,3 +215,18 @@ class Loops:
             "and the body did not begin that loop this time. Have its loops changed? Start over with a new "
             "`headway run`, or put the loops back as they were."
         )
+
+
+class Hold:
+    """Entered while the outermost loop is open: then `Preempted` comes between two items."""
+
+    def __init__(self, leave: Leave | None) -> None:
+        self._leave = leave
+
+    def __enter__(self) -> None:
+        if self._leave is not None:
+            self._leave.hold()
+
+    def __exit__(self, *_: object) -> None:
+        if self._leave is not None:
+            self._leave.release()

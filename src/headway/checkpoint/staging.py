@@ -7,7 +7,7 @@ known without reading it again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from headway.checkpoint.background import Background
@@ -20,6 +20,7 @@ from headway.ports import ALIGN
 PIECE = 8 << 20
 """Bytes that one thread copies, or writes, at a time."""
 _COPIERS = 2
+NOTHING: frozenset[int] = frozenset()
 _LINE = 64  # bytes: where a small part begins
 
 
@@ -80,7 +81,9 @@ class Staging:
     def __init__(self) -> None:
         self._block: Block | None = None
         self._layout: Layout | None = None
-        self._loads: list[list[Share]] = []
+        self._shares: list[list[Share]] = []  # of each part
+        self._loads: tuple[list[list[Share]], list[list[Share]]] = [], []  # at once, and late
+        self._late: frozenset[int] | None = None  # what these are made for
         self._whole = False  # the copy holds one whole state
         self._getting_ready = Background()
 
@@ -100,8 +103,23 @@ class Staging:
 
     def capture(self, parts: Sequence[Part]) -> Captured:
         """Copy a state."""
+        return self.begin(parts)()
+
+    def begin(
+        self, parts: Sequence[Part], late: frozenset[int] = NOTHING
+    ) -> Callable[[], Captured]:
+        """Copy the parts of a state, except for some of them.
+
+        Args:
+            parts: of the state.
+            late: numbers of those that are not copied yet.
+
+        Returns:
+            Copies these too; to be called once, on any thread, before anything else here.
+        """
         layout = Layout.of(parts)
         self._fit(layout)
+        at_once, later = self._split(late)
         self._getting_ready.drain()
         block = self._block
         assert block is not None
@@ -121,21 +139,45 @@ class Staging:
                     found.append((piece.part, runs))
             return found
 
-        renewed = spread(take, self._loads, _COPIERS)
+        renewed = spread(take, at_once, _COPIERS)
+
+        def rest() -> Captured:
+            renewed.extend(spread(take, later, _COPIERS))
+            self._whole = True
+            changed: list[list[Run]] | None = None
+            if compare:
+                changed = [[] for _ in parts]
+                for found in renewed:  # within each part in the order of the offsets
+                    for part, runs in found:
+                        for start, end in runs:
+                            extend(changed[part], start, end)
+            return Captured(layout, block.view[: layout.total], changed)
+
+        return rest
+
+    def checked(self, rest: Callable[[], Captured], check: Callable[[Captured], None]) -> Captured:
+        """What `begin` returned, called; if `check` raises, no later copy is compared with this one."""
+        captured = rest()
+        self._whole = False
+        check(captured)
         self._whole = True
-        changed: list[list[Run]] | None = None
-        if compare:
-            changed = [[] for _ in parts]
-            for found in renewed:  # in the order of the parts, and within them of the offsets
-                for part, runs in found:
-                    for start, end in runs:
-                        extend(changed[part], start, end)
-        return Captured(layout, block.view[: layout.total], changed)
+        return captured
 
     def close(self) -> None:
         """Give the memory back."""
         self._getting_ready.drain()
         self._block, self._layout, self._whole = None, None, False
+
+    def _split(self, late: frozenset[int]) -> tuple[list[list[Share]], list[list[Share]]]:
+        """What threads copy at once, and what they copy late."""
+        if late != self._late:
+            numbered = list(enumerate(self._shares))
+            self._loads = (
+                _loads(shares for number, shares in numbered if number not in late),
+                _loads(shares for number, shares in numbered if number in late),
+            )
+            self._late = late
+        return self._loads
 
     def _fit(self, layout: Layout) -> None:
         if layout == self._layout:
@@ -145,23 +187,26 @@ class Staging:
         if self._block is None or not layout.total <= self._block.size <= 2 * layout.total + PIECE:
             self._block = None  # the old memory goes before the new one comes
             self._block = Block(layout.total)
-        self._loads = _loads(layout)
+        self._shares = [
+            [Share(part, at, min(PIECE, size - at)) for at in range(0, size, PIECE)]
+            for part, size in enumerate(layout.sizes)
+        ]
+        self._late = None
         self._layout = layout
 
 
-def _loads(layout: Layout) -> list[list[Share]]:
+def _loads(parts: Iterable[list[Share]]) -> list[list[Share]]:
     """Pieces for one thread at a time: of large parts one each, of small ones many."""
     loads: list[list[Share]] = []
     current: list[Share] = []
     room = PIECE
-    for part, size in enumerate(layout.sizes):
-        for offset in range(0, size, PIECE):
-            length = min(PIECE, size - offset)
-            if length > room:
+    for shares in parts:
+        for share in shares:
+            if share.length > room:
                 loads.append(current)
                 current, room = [], PIECE
-            current.append(Share(part, offset, length))
-            room -= length
+            current.append(share)
+            room -= share.length
     if current:
         loads.append(current)
     return [load for load in loads if load]

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from headway.checkpoint.background import Background, SaveHandle, ended
 from headway.checkpoint.codec import Thrift
 from headway.checkpoint.encode import Encoder
+from headway.checkpoint.late import Late
 from headway.checkpoint.packing import Packs, Pieces, entries_of
 from headway.checkpoint.retain import Metric
 from headway.checkpoint.save import INLINE
-from headway.checkpoint.staging import Layout, Staging
+from headway.checkpoint.staging import NOTHING, Captured, Layout, Staging
 from headway.checkpoint.state import Flattened
 from headway.checkpoint.turn import Turn
 from headway.model.manifest import Entry
+from headway.ports import Steady
 
 
 class StateSaves:
@@ -51,8 +53,16 @@ class StateSaves:
                 self._background.drain()
                 self._copy().prepare(Layout.of(flat.parts))
 
-    def save(self, flat: Flattened, *, wait: bool, metric: Metric | None = None) -> SaveHandle:
-        """See `Checkpoint.save`; `metric` is what `keep_best` compares."""
+    def save(
+        self,
+        flat: Flattened,
+        *,
+        wait: bool,
+        metric: Metric | None = None,
+        owners: Sequence[Steady] = (),
+    ) -> SaveHandle:
+        """See `Checkpoint.save`; `metric` is what `keep_best` compares. What belongs to `owners` is copied
+        while the caller goes on: see `late`."""
         began = time.monotonic()
         with self._door:
             self._background.drain()
@@ -62,7 +72,9 @@ class StateSaves:
                 return ended(self._save_now(flat, began, metric))
             if not wait:
                 self._background.raise_failure()
-            handle = self._background.begin(self._job(flat, began, metric))
+            copied = threading.Event()
+            job = self._job(flat, began, metric, owners, copied)
+            handle = self._background.begin(job, copied)
         if wait:
             handle.wait()
         return handle
@@ -90,10 +102,19 @@ class StateSaves:
             self._staging = Staging()
         return self._staging
 
-    def _job(self, flat: Flattened, began: float, metric: Metric | None) -> Callable[[], int]:
-        """Copy the state now; what is left to be done."""
+    def _job(
+        self,
+        flat: Flattened,
+        began: float,
+        metric: Metric | None,
+        owners: Sequence[Steady],
+        copied: threading.Event,
+    ) -> Callable[[], int]:
+        """Copy the state now, but for what may be copied late; what is left to be done. `copied` is set
+        when the live state is not needed any more."""
         skeleton = flat.skeleton
         if flat.size <= self.inline:
+            copied.set()
             entries = _inline(flat)
 
             def record() -> int:
@@ -103,13 +124,23 @@ class StateSaves:
                     ).number
 
             return record
-        copied, self._copied = self._copied, 0  # until it is known what the new copy stands for
-        captured = self._copy().capture(flat.parts)
+        before, self._copied = self._copied, 0  # until it is known what the new copy stands for
+        late = Late(flat, owners) if owners else None
+        rest = self._copy().begin(flat.parts, NOTHING if late is None else late.parts)
+        now: Captured | None = None
+        if late is None:
+            now = rest()
+            copied.set()
 
         def write() -> int:
+            captured = now
+            if captured is None:
+                assert late is not None
+                captured = self._copy().checked(rest, late.check)
+                copied.set()
             with self._lock:
                 base = self._turn.good
-                since = base is not None and base.number == copied
+                since = base is not None and base.number == before
                 number = self._commit(
                     captured.layout,
                     skeleton,

@@ -19,7 +19,8 @@ from headway.checkpoint.background import SaveHandle
 from headway.checkpoint.cadence import Cadence, Record
 from headway.checkpoint.capture import Find, capture, is_data, restore
 from headway.checkpoint.handle import Checkpoint
-from headway.checkpoint.loops import Frame, Items, Listed, Loops
+from headway.checkpoint.late import StateMoved
+from headway.checkpoint.loops import Frame, Hold, Items, Listed, Loops
 from headway.model.errors import (
     CheckpointError,
     CheckpointFenced,
@@ -27,7 +28,7 @@ from headway.model.errors import (
     StorageError,
 )
 from headway.model.program import Warned
-from headway.ports import Leave
+from headway.ports import Leave, Steady
 
 T = TypeVar("T")
 
@@ -41,6 +42,7 @@ Observe = Callable[[list[Frame], bool, Mapping[str, Any]], None]
 """Is shown each boundary, for `headway verify`: the place, whether it is the end of the outermost loop,
 and the state."""
 FindItems = Callable[[Any], Items | None]
+FindOwner = Callable[[Any], Steady | None]
 
 
 class Tracked:
@@ -89,6 +91,7 @@ class Tracker:
         leave: says when the process is told to go.
         warn: takes what a person should know.
         observe: see `Observe`.
+        find_owner: finds who announces changes; what belongs to them is copied while the loop goes on.
 
     Attributes:
         values: what is tracked, as it is now.
@@ -107,6 +110,7 @@ class Tracker:
         leave: Leave | None = None,
         warn: Callable[[Warned], None] = lambda _: None,
         observe: Observe | None = None,
+        find_owner: FindOwner | None = None,
     ) -> None:
         for name in named:
             if name.startswith("_") or hasattr(Tracked, name):
@@ -121,6 +125,7 @@ class Tracker:
         self._leave = leave
         self._warn = warn
         self._observe = observe
+        self._owners = [] if find_owner is None else self._found(find_owner)
         self._handle: SaveHandle | None = None
         self._failures = 0
         self._pickles = False
@@ -131,7 +136,7 @@ class Tracker:
             self._arrive,
             randomness.snapshot if rng else None,
             randomness.restore,
-            _Hold(leave),
+            Hold(leave),
         )
         if checkpoint is not None:
             checkpoint.expect_many()
@@ -141,6 +146,18 @@ class Tracker:
         self.loops.find(self._restore(arrived=False))
         if checkpoint is not None:
             checkpoint.prepare(self._state(), pickle=self._pickles)
+
+    def _found(self, find_owner: FindOwner) -> list[Steady]:
+        """Those that announce changes; from here on each waits for what is being copied."""
+        owners = [owner for owner in map(find_owner, self.values.values()) if owner is not None]
+        if not owners:
+            raise InputError(
+                "track(overlap=True) copies what an optimizer owns while the loop goes on, and no PyTorch "
+                "optimizer is tracked: track(optimizer=optimizer, …), or leave overlap out"
+            )
+        for owner in owners:
+            owner.before_change(self._wait_copied)
+        return owners
 
     def items_of(self, iterable: Iterable[Any]) -> Items:
         """How to go over something, and to begin in the middle of it."""
@@ -313,13 +330,15 @@ class Tracker:
             return
         if self._handle is not None and not end:
             return  # one in flight: the newest state is saved once that is durable
-        self._save(wait=False, began=now)
+        self._look(wait=True)
+        self._save(wait=False, began=now, owners=() if end else self._owners)
 
-    def _save(self, *, wait: bool, began: float) -> None:
+    def _save(self, *, wait: bool, began: float, owners: Sequence[Steady] = ()) -> None:
         checkpoint = self._checkpoint
         assert checkpoint is not None
         try:
-            handle = checkpoint.save(self._state(), wait=wait, pickle=self._pickles)
+            state = self._state()
+            handle = checkpoint.begin(state, wait=wait, pickle=self._pickles, owners=owners)
         except CheckpointFenced:
             raise
         except (StorageError, MemoryError) as error:
@@ -328,10 +347,17 @@ class Tracker:
         self._handle, self._dirty = handle, False
         self._cadence.saved(began, time.monotonic() - began)
 
-    def _look(self) -> None:
-        """What became of the save in flight."""
+    def _wait_copied(self) -> None:
+        """What an optimizer owns is about to change."""
+        if self._handle is not None:
+            began = time.monotonic()
+            self._handle.wait_copied()
+            self._cadence.stalled(time.monotonic() - began)
+
+    def _look(self, *, wait: bool = False) -> None:
+        """What became of the save in flight; it goes on, if there is no need to wait."""
         handle: SaveHandle | None = self._handle
-        if handle is None or not handle.done:
+        if handle is None or not (wait or handle.done):
             return
         self._handle = None
         try:
@@ -339,6 +365,8 @@ class Tracker:
         except CheckpointFenced:
             raise
         except (CheckpointError, StorageError, MemoryError) as error:
+            if isinstance(error, StateMoved):
+                self._owners = []
             self._failed(error)
             return
         self._failures = 0
@@ -356,24 +384,8 @@ class Tracker:
 
     def _last_save(self) -> None:
         """The process was told to go: save once more, and leave."""
+        self._look(wait=True)
         if self._dirty:
             self._save(wait=True, began=time.monotonic())
-        elif self._handle is not None:
-            self._handle.wait()
         assert self._leave is not None
         self._leave.go()
-
-
-class _Hold:
-    """Entered while the outermost loop is open: then `Preempted` comes between two items."""
-
-    def __init__(self, leave: Leave | None) -> None:
-        self._leave = leave
-
-    def __enter__(self) -> None:
-        if self._leave is not None:
-            self._leave.hold()
-
-    def __exit__(self, *_: object) -> None:
-        if self._leave is not None:
-            self._leave.release()
