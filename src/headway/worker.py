@@ -158,7 +158,7 @@ def attempt(
     except CommandFailed as failed:
         return CommandEnded(failed.code)
     except BaseException as error:  # noqa: BLE001  # whatever ends a body is reported, not raised
-        return raised(error)
+        return raised(error, told=notice.told)
     finally:
         for each in opened:
             each.close()

@@ -53,6 +53,24 @@ def test_a_group_counts_as_its_weightiest_member(
     assert raised(BaseExceptionGroup("several", members)).kind == outcome
 
 
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (ValueError("x"), Outcome.PREEMPTED),
+        (SystemExit(3), Outcome.PREEMPTED),
+        (RecoverableError("x"), Outcome.PREEMPTED),
+        (Preempted("x"), Outcome.PREEMPTED),
+        (NonRecoverableError("x"), Outcome.NON_RECOVERABLE),
+        (MemoryError("x"), Outcome.OOM),
+    ],
+)
+def test_what_comes_after_being_told_to_go(error: BaseException, outcome: Outcome) -> None:
+    assert raised(fail(error), told=True).kind == outcome
+    assert (
+        raised(fail(ValueError("x")), told=True).message == "x (after the process was told to go)"
+    )
+
+
 def test_subclasses_count_as_their_bases() -> None:
     class Flaky(RecoverableError):
         pass

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +38,35 @@ def test_it_is_not_raised_elsewhere(notice: Notice) -> None:
     with notice:
         pass
     tell()
+
+
+def import_and_wait(name: str) -> None:
+    importlib.import_module(name)
+    time.sleep(10)
+
+
+def test_an_import_is_not_torn_in_two(
+    notice: Notice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torn_in_two.py").write_text(
+        "import signal\nsignal.raise_signal(signal.SIGTERM)\nwhole = True\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(Preempted), notice:
+        import_and_wait("torn_in_two")
+    assert importlib.import_module("torn_in_two").whole
+
+
+def test_after_the_end_nothing_is_sent_again(
+    notice: Notice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "told_at_its_end.py").write_text(
+        "import signal\nsignal.raise_signal(signal.SIGTERM)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with notice:
+        importlib.import_module("told_at_its_end")
+    time.sleep(0.1)  # the signal comes once more, and nobody listens
 
 
 def test_what_came_before_is_raised_on_entry(notice: Notice) -> None:

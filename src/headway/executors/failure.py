@@ -11,6 +11,9 @@
 | anything else, `SystemExit` and `KeyboardInterrupt` too | app error |
 
 A group counts as the first of these rows that one of its members matches.
+
+What ends a process may end others that it needs, too. So an app error, or one that is recoverable, is an
+interruption, `preempted`, when it comes after the process was told to go.
 """
 
 from __future__ import annotations
@@ -56,12 +59,22 @@ class CommandFailed(Exception):
         self.code = code
 
 
-def raised(error: BaseException) -> Raised:
-    """The last message of an attempt whose body let `error` pass."""
+def raised(error: BaseException, *, told: bool = False) -> Raised:
+    """The last message of an attempt whose body let `error` pass.
+
+    Args:
+        error: what it raised.
+        told: whether the process had been told to go by then.
+    """
+    outcome = _outcome_of(error)
+    message = _shortened(_message_of(error), _LONGEST_MESSAGE)
+    if told and outcome in {Outcome.APP_ERROR, Outcome.RECOVERABLE}:
+        outcome = Outcome.PREEMPTED
+        message += " (after the process was told to go)"
     return Raised(
-        kind=_outcome_of(error),
+        kind=outcome,
         type=_type_name(type(error)),
-        message=_shortened(_message_of(error), _LONGEST_MESSAGE),
+        message=message,
         traceback=_shortened(_users_traceback(error), _LONGEST_TRACEBACK),
     )
 

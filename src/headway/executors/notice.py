@@ -1,7 +1,9 @@
-"""Being told to go: SIGTERM becomes `Preempted` in the body, once, and never in the midst of a frame."""
+"""Being told to go: SIGTERM becomes `Preempted` in the body, once. Never in the midst of a frame that
+headway sends; nor of an import, because what is torn in two there may be half there for good, without an error."""
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import signal
@@ -49,7 +51,7 @@ class Notice:
         would be lost: so the signal is sent once more, from a thread of its own."""
         self._holds -= 1
         if self._holds == 0 and self._told and self._listening and not self._raised:
-            threading.Thread(target=_again, name="headway-notice", daemon=True).start()
+            _try_again()
 
     def go(self) -> NoReturn:
         """See `ports.Leave`."""
@@ -67,9 +69,13 @@ class Notice:
         let_go_at_fork({signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler})
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
 
-    def _on_sigterm(self, _number: int, _frame: FrameType | None) -> None:
+    def _on_sigterm(self, _number: int, frame: FrameType | None) -> None:
         self._told = True
-        if self._shields == 0:
+        if not self._listening or self._raised:
+            return
+        if _imports(frame):
+            _try_again()
+        elif self._shields == 0:
             self._raise()
 
     def _raise(self) -> None:
@@ -104,9 +110,24 @@ class Notice:
                 self._raise()
 
 
-def _again() -> None:
-    time.sleep(_SOON)
-    os.kill(os.getpid(), signal.SIGTERM)
+def _imports(frame: FrameType | None) -> bool:
+    """Whether an import is going on."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _try_again() -> None:
+    """Have the signal sent once more, soon. From a thread that the module `threading` knows nothing of:
+    it has locks, and whoever called this may have interrupted their owner."""
+
+    def again() -> None:
+        time.sleep(_SOON)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    _thread.start_new_thread(again, ())
 
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:
