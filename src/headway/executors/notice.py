@@ -1,5 +1,8 @@
-"""Being told to go: SIGTERM becomes `Preempted` in the body, once. Never in the midst of a frame that
-headway sends; nor of an import, because what is torn in two there may be half there for good, without an error."""
+"""Being told to go: SIGTERM becomes `Preempted` in the body, once.
+
+Never in the midst of a frame that headway sends; nor of an import, because what is torn in two there may be
+half there for good, without an error.
+"""
 
 from __future__ import annotations
 
