@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 from headway import adapters
-from headway.checkpoint.cadence import Every
+from headway.checkpoint.cadence import Every, Record
 from headway.checkpoint.handle import Checkpoint
 from headway.checkpoint.track import Tracked, Tracker
 from headway.commands.joining import joined
@@ -75,6 +75,7 @@ def tracker(
         find_items=adapters.find_items,
         every=every if found is None or found.every is None else found.every,
         rng=rng,
+        record=Record if found is None else found.record,
         leave=None if found is None else found.leave,
         warn=_warn if found is None else found.warn,
         observe=None if found is None else found.observe,

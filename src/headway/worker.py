@@ -26,6 +26,7 @@ from headway.engine.call import run_body
 from headway.engine.context import Context, entered
 from headway.engine.keys import beside, node_prefix, values_prefix
 from headway.engine.loading import find_entity
+from headway.engine.rates import record_of
 from headway.engine.task import Task
 from headway.engine.values import Values
 from headway.executors import family
@@ -150,6 +151,7 @@ def attempt(
                 send,
                 inputs=spec.inputs_digest,
                 scratch=scratch,
+                record=functools.partial(record_of, storage),
                 beside=lambda name: checkpoint_of(beside(spec.node, name)),
             )
             before = _before(task)

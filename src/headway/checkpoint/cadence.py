@@ -28,7 +28,7 @@ _PRIOR_FAILURES, _PRIOR_SECONDS = 1.0, 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What this task has seen before: how many attempts failed in how many seconds of work."""
+    """What was seen before: how many attempts failed in how many seconds of work."""
 
     failures: int = 0
     seconds: float = 0.0

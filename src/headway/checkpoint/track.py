@@ -88,6 +88,7 @@ class Tracker:
         checkpoint: where it is saved; None to save nothing.
         find, find_items: adapters for values, and for what is iterated over.
         every, rng: as for `track`.
+        record: how attempts fared lately, for `every="auto"`.
         leave: says when the process is told to go.
         warn: takes what a person should know.
         observe: see `Observe`.
@@ -107,6 +108,7 @@ class Tracker:
         find_items: FindItems,
         every: Any,
         rng: bool,
+        record: Callable[[], Record] = Record,
         leave: Leave | None = None,
         warn: Callable[[Warned], None] = lambda _: None,
         observe: Observe | None = None,
@@ -140,7 +142,8 @@ class Tracker:
         )
         if checkpoint is not None:
             checkpoint.expect_many()
-        self._cadence = Cadence(every, self._record(), time.monotonic())
+        auto = isinstance(every, str)
+        self._cadence = Cadence(every, record() if auto else Record(), time.monotonic())
         self._start = randomness.snapshot() if rng else None
         self._captured()  # what cannot be saved is refused before anything is changed
         self.loops.find(self._restore(arrived=False))
@@ -210,14 +213,6 @@ class Tracker:
         return f"track() was not given {name!r}: write track({name}=…). It has {there}"
 
     # Restoring
-
-    def _record(self) -> Record:
-        """How this task fared before."""
-        if self._checkpoint is None:
-            return Record()
-        past = self._checkpoint.history()
-        seconds = past[-1].time - past[0].time if past else 0.0
-        return Record(self._checkpoint.attempt, max(0.0, seconds))
 
     def _restore(self, *, arrived: bool) -> list[Frame]:
         """Put the newest checkpoint in place.

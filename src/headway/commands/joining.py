@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import functools
 import os
 import signal
 import threading
@@ -17,6 +18,7 @@ from headway.checkpoint.handle import Checkpoint
 from headway.commands.desk import VARIABLE, Seat
 from headway.engine.context import Context
 from headway.engine.keys import node_prefix
+from headway.engine.rates import record_of
 from headway.executors.family import libc
 from headway.executors.notice import let_go_at_fork
 from headway.executors.output import flush
@@ -43,8 +45,9 @@ def joined() -> Context | None:
 
 def _join(seat: Seat) -> Context:
     ticket = seat.ticket
+    storage = compose.open_storage(ticket.home)
     checkpoint = Checkpoint(
-        compose.open_storage(ticket.home),
+        storage,
         node_prefix(ticket.run, ticket.node),
         attempt=ticket.attempt,
         inputs=ticket.inputs,
@@ -61,6 +64,7 @@ def _join(seat: Seat) -> Context:
         _leaving(seat),
         seat.note,
         inputs=ticket.inputs,
+        record=functools.partial(record_of, storage),
     )
 
 

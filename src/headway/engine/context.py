@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from headway.checkpoint.cadence import Every
+from headway.checkpoint.cadence import Every, Record
 from headway.checkpoint.handle import Checkpoint
 from headway.checkpoint.track import Observe
 from headway.model.errors import HeadwayError
@@ -32,6 +32,7 @@ class Context:
         warn: takes what a person should know.
         observe: for `headway verify`: is shown the state of a tracked loop at each boundary.
         every: for the same: how often `track` saves, whatever it was told.
+        record: how attempts fared in this home lately, for `track(every="auto")`.
         tracked: not empty once `track` was called.
     """
 
@@ -44,6 +45,7 @@ class Context:
     warn: Callable[[Saved | Warned], None] = lambda _: None
     observe: Observe | None = None
     every: Every | None = None
+    record: Callable[[], Record] = Record
     tracked: list[bool] = field(default_factory=list)
     inputs: str = ""
     scratch: Path | None = None
