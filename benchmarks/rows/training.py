@@ -10,6 +10,7 @@ KEY = "S12"
 TITLE = "Slowdown of a training by a save of 256 MiB a second"
 
 HEADWAY = "headway, save(wait=False)"
+TRACK = "headway, track(every=1)"
 TORCH = "torch.save + fsync"
 DCP = "DCP, async_save"
 
@@ -19,8 +20,15 @@ def measure(stage: Stage) -> Row:
     rounds, seconds = stage.some(7, 1), stage.some(2, 1)
     options = {"mib": stage.some(256, 16), "seconds": seconds}
     cast = {
-        label: Play("training", "slowed", {**options, "tool": tool}, "torch", own=label == HEADWAY)
-        for label, tool in ((HEADWAY, "headway"), (TORCH, "torch.save"), (DCP, "DCP"))
+        label: Play(
+            "training", "slowed", {**options, "tool": tool}, "torch", own=label in {HEADWAY, TRACK}
+        )
+        for label, tool in (
+            (HEADWAY, "headway"),
+            (TRACK, "track"),
+            (TORCH, "torch.save"),
+            (DCP, "DCP"),
+        )
     }
     found = Columns(*stage.play(cast, rounds))
     figures: list[Figure] = []
@@ -29,7 +37,9 @@ def measure(stage: Stage) -> Row:
             figures.append(absent(label, "%", found.missing[label]))
         else:
             figures.append(Figure(label, "%", tuple(100 * each for each in found.of(label))))
-    figures += [_compared(found, label) for label in (TORCH, DCP)]
+    figures += [
+        _compared(found, ours, label) for ours in (HEADWAY, TRACK) for label in (TORCH, DCP)
+    ]
     figures.append(found.figure(HEADWAY, "ms", 1, name="a step without saves"))
     about = (
         f"{rounds} rounds. A step is eight products of 1,024 × 1,024 matrices on two threads, and then "
@@ -42,11 +52,11 @@ def measure(stage: Stage) -> Row:
     return Row(KEY, TITLE, about, tuple(figures))
 
 
-def _compared(found: Columns, label: str) -> Figure:
-    name = f"{HEADWAY} ÷ {label}"
-    for each in (HEADWAY, label):
+def _compared(found: Columns, ours: str, label: str) -> Figure:
+    name = f"{ours} ÷ {label}"
+    for each in (ours, label):
         if each in found.missing:
             return absent(name, "×", found.missing[each], target=1 / 3)
-    pairs = zip(found.of(HEADWAY), found.of(label), strict=False)
-    values = tuple(max(0.0, ours) / theirs for ours, theirs in pairs if theirs > 0)
+    pairs = zip(found.of(ours), found.of(label), strict=False)
+    values = tuple(max(0.0, one) / other for one, other in pairs if other > 0)
     return Figure(name, "×", values, 1 / 3)
