@@ -62,8 +62,12 @@ class Items:
             next(itertools.islice(items, at - 1, at), None)
         return items
 
-    def position(self) -> Any:
-        """Where the iterator is, as data; None when the number of items says all."""
+    def position(self, *, done: bool) -> Any:  # noqa: ARG002  # subclasses use it
+        """Where the iterator is, as data; None when the number of items says all.
+
+        Args:
+            done: the item that was taken last is done; if not, it is to be taken again.
+        """
         return None
 
 
@@ -126,8 +130,8 @@ class Loops:
     def place(self) -> list[Frame]:
         """Where the body is now."""
         frames = []
-        for frame, items in self._open:
-            frame.items = items.position()
+        for depth, (frame, items) in enumerate(self._open, start=1):
+            frame.items = items.position(done=depth == len(self._open))
             frames.append(frame)
         if frames:
             frames[-1].turn = None
