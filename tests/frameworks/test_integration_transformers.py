@@ -4,11 +4,16 @@ left alone."""
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 from tests.counting import count
+from tests.docs.markdown import ROOT
 from tests.frameworks.killing import PREFIX, Trial
 
 from headway.checkpoint.handle import Checkpoint
@@ -18,6 +23,24 @@ from headway.testing.memory import MemoryStorage
 
 pytestmark = pytest.mark.frameworks
 transformers = pytest.importorskip("transformers")
+
+
+PROGRAM = """\
+import os, pathlib, signal
+from headway import current_context, task
+from tests.frameworks.test_integration_transformers import At, trained
+
+@task(interruptible=True, retries=2)
+def train() -> tuple[str, int]:
+    context = current_context()
+    def strike():
+        context.checkpoint.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    begun = []
+    place = pathlib.Path(f"out{context.attempt}")  # of its own: what the one before wrote is lost
+    step = {0: 6, 1: 13}.get(context.attempt, 99)
+    return trained(place, At(step, strike), begun=begun), begun[0]
+"""
 
 
 def trained(out: Path, *more: Any, resume: bool = True, begun: list[int] | None = None) -> str:
@@ -98,6 +121,37 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path, wanted: st
     assert trial.attempt(lambda _: trained(tmp_path / "last", begun=begun)) == wanted
     assert begun == [0, 0, 4, 12, 20]
     count("R9", "interrupted attempts of frameworks", 4)
+
+
+@pytest.mark.reliability("R9")
+@pytest.mark.timeout(300)
+def test_a_training_whose_worker_gets_sigkill_ends_with_the_same_weights(
+    tmp_path: Path, wanted: str
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, "-m", "headway", "run", str(program), "train", "--json"],
+        env={
+            **os.environ,
+            "HEADWAY_HOME": str(tmp_path / "home"),
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            "HF_HUB_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    outcomes = [attempt["outcome"] for attempt in report["nodes"][0]["attempts"]]
+    assert outcomes == ["killed", "killed", "succeeded"]
+    assert report["result"] == [wanted, 12]
+    count("R9", "SIGKILLs of frameworks", 2)
 
 
 class Told:
