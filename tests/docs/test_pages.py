@@ -28,6 +28,7 @@ NEEDS = {
     "docs/how-to/with-jax.md": ["jax", "optax"],
     "docs/how-to/with-keras.md": ["keras", "torch"],
     "docs/how-to/with-pytorch.md": ["torch"],
+    "docs/how-to/with-torch-distributed.md": ["torch"],
     "docs/how-to/with-transformers.md": ["transformers", "torch"],
     "docs/how-to/with-xgboost-and-lightgbm.md": ["xgboost"],
 }

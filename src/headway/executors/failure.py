@@ -10,7 +10,8 @@
 | `RecoverableError` | recoverable |
 | anything else, `SystemExit` and `KeyboardInterrupt` too | app error |
 
-A group counts as the first of these rows that one of its members matches.
+A group counts as the first of these rows that one of its members matches; so does what
+`torch.distributed.checkpoint` raises, which holds what each rank raised.
 
 What ends a process may end others that it needs, too. So an app error, or one that is recoverable, is an
 interruption, `preempted`, when it comes after the process was told to go.
@@ -21,6 +22,7 @@ from __future__ import annotations
 import importlib
 import os
 import traceback
+from collections.abc import Iterable, Iterator
 
 from headway.model.errors import (
     CheckpointFenced,
@@ -80,12 +82,28 @@ def raised(error: BaseException, *, told: bool = False) -> Raised:
 
 
 def _outcome_of(error: BaseException) -> Outcome:
+    errors = [*_all(error)]
     for kind, outcome in _OUTCOMES:
-        if isinstance(error, kind):
-            return outcome
-        if isinstance(error, BaseExceptionGroup) and error.subgroup(kind) is not None:
+        if any(isinstance(each, kind) for each in errors):
             return outcome
     return Outcome.APP_ERROR
+
+
+def _all(error: BaseException) -> Iterator[BaseException]:
+    """An error, and those that it stands for."""
+    yield error
+    members: Iterable[BaseException] = ()
+    if isinstance(error, BaseExceptionGroup):
+        members = error.exceptions
+    elif (
+        type(error).__name__ == "CheckpointException"
+    ):  # of PyTorch, which is not imported for this
+        failures = getattr(error, "failures", None)
+        if isinstance(failures, dict):
+            members = [each[0] for each in failures.values() if isinstance(each, tuple) and each]
+    for member in members:
+        if isinstance(member, BaseException):
+            yield from _all(member)
 
 
 def _type_name(kind: type[BaseException]) -> str:
