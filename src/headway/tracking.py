@@ -103,13 +103,43 @@ def place(name: str, checkpoint: Checkpoint | None) -> tuple[Context | None, Che
             stacklevel=4,
         )
     if found is not None and checkpoint is found.checkpoint:
-        if found.tracked:
-            raise HeadwayError(
-                f"{name} was called twice in one attempt, or after something else that tracks. Track "
-                "everything in one call: state = track(model=model, optimizer=optimizer, …)."
-            )
-        found.tracked.append(True)
+        _claim(name, found)
     return found, checkpoint
+
+
+def checkpoint_of(
+    name: str, checkpoint: Checkpoint | None = None, *, alone: bool = False
+) -> Checkpoint:
+    """The checkpoint for what saves and loads because the user says so: without one that is an error.
+
+    Args:
+        name, checkpoint: as for `tracker`.
+        alone: nothing else may use that of the attempt, as for `track`.
+
+    Raises:
+        HeadwayError: there is none; or as for `track`.
+    """
+    if checkpoint is not None:
+        return checkpoint
+    found = context.current() or joined()
+    if found is None:
+        raise HeadwayError(
+            f"{name} has no checkpoint, because headway does not run this program. Start it with `headway "
+            "run FILE TASK`, or `headway exec -- COMMAND`; or give it one: `with open_checkpoint(url) as "
+            f"checkpoint: … {name[:-1]}checkpoint)`."
+        )
+    if alone:
+        _claim(name, found)
+    return found.checkpoint
+
+
+def _claim(name: str, found: Context) -> None:
+    if found.tracked:
+        raise HeadwayError(
+            f"{name} was called twice in one attempt, or after something else that tracks. Track "
+            "everything in one call: state = track(model=model, optimizer=optimizer, …)."
+        )
+    found.tracked.append(True)
 
 
 def _warn(warned: Warned) -> None:

@@ -30,12 +30,11 @@ from torch.distributed.checkpoint.storage import StorageReader, StorageWriter, W
 from torch.futures import Future
 
 from headway.checkpoint.handle import Checkpoint
-from headway.commands.joining import joined
-from headway.engine import context
 from headway.integrations.described import described, metadata_of
 from headway.integrations.items import Lent, content_of, lend, name_of, pickled, plain, size_of
 from headway.integrations.lent import Lender, borrow
 from headway.model.errors import CheckpointError, HeadwayError, InputError
+from headway.tracking import checkpoint_of
 
 T = TypeVar("T")
 
@@ -79,7 +78,7 @@ class Writer(StorageWriter):  # type: ignore[misc]  # PyTorch's types are not re
             )
         self._coordinates = is_coordinator
         if is_coordinator:
-            self._checkpoint = _checkpoint_of("Writer()", self._checkpoint)
+            self._checkpoint = checkpoint_of("Writer()", self._checkpoint)
             self._checkpoint.expect_many()
 
     def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
@@ -296,7 +295,7 @@ class Reader(StorageReader):  # type: ignore[misc]  # PyTorch's types are not re
 
 def _load(checkpoint: Checkpoint | None) -> tuple[Metadata, dict[str, Any]] | None:
     """The newest checkpoint; None when there is none."""
-    place = _checkpoint_of("Reader()", checkpoint)
+    place = checkpoint_of("Reader()", checkpoint)
     state = place.load()
     if state is None:
         return None
@@ -311,24 +310,6 @@ def _load(checkpoint: Checkpoint | None) -> tuple[Metadata, dict[str, Any]] | No
             if isinstance(content, bytes):
                 state[name] = pickled(plain(content, name))
     return metadata, state
-
-
-def _checkpoint_of(name: str, checkpoint: Checkpoint | None) -> Checkpoint:
-    """The coordinator's.
-
-    Raises:
-        HeadwayError: there is none.
-    """
-    if checkpoint is not None:
-        return checkpoint
-    found = context.current() or joined()
-    if found is None:
-        raise HeadwayError(
-            f"{name} of rank 0 has no checkpoint, because headway does not run this program. Start it with "
-            "`headway run FILE TASK`, or `headway exec -- torchrun FILE`; or give it one: "
-            f"`with open_checkpoint(url) as checkpoint: … {name[:-1]}checkpoint)`."
-        )
-    return found.checkpoint
 
 
 def _agree(call: Callable[[], None], group: Any) -> None:
