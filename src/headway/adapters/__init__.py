@@ -23,6 +23,7 @@ _ROOMS = {
     "lightgbm": "lightgbm",
     "jax": "jax",
     "jaxlib": "jax",
+    "optuna": "optuna",
     "pandas": "frames",
     "polars": "frames",
 }

@@ -1,33 +1,19 @@
 """scikit-learn: estimators with all that they have learnt, their parameters included.
 
-An estimator is data when its attributes are: numbers, strings, arrays, random generators, other estimators,
-optimizers and losses. What else there is, trees above all, stays as it is and is pickled, where pickles
-are trusted (`checkpoint.capture`). A dict with the key "" stands for what is neither:
-
-    {"": ["object", class], name: value …}    an estimator or a part of one
-    {"": ["made", class], "from": arguments}  made by its class from these arguments
-    {"": ["random", class], "state": …}       a random generator
-    {"": ["global"]}                          NumPy's global one, whose state `track` has already
-    {"": ["same"], "as": path}                what was met before: attributes may share an array
-    {"": ["dict"], "items": […]}, {"": ["array", shape], "items": […]}    with values of these kinds
-
-A class is named in a checkpoint, so only scikit-learn's own estimators, optimizers and losses are made;
-others have to be there.
+An estimator is data when its attributes are (`objects`): numbers, strings, arrays, random generators, other
+estimators, optimizers and losses. What else there is, trees above all, stays as it is and is pickled, where
+pickles are trusted (`checkpoint.capture`). Functions are parameters, which the program gives again.
 """
 
 from __future__ import annotations
 
-import importlib
 import types
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from headway import adapters
-from headway.checkpoint.capture import restore
-from headway.checkpoint.state import below
-from headway.model.errors import InputError
+from headway.adapters.objects import Family, Putting, Taking, name_of
 from headway.ports import StateAdapter
 
 _PARTS = (
@@ -46,150 +32,19 @@ def adapter(value: Any) -> StateAdapter | None:
 
 class _Estimator:
     def capture(self, value: Any, path: str) -> Any:
-        return _Taking().take(value, "")
+        return Taking(_FAMILY).take(value)
 
     def restore(self, value: Any, data: Any, path: str) -> Any:
-        return _Putting(path).put(value, data, "")
+        return Putting(_FAMILY, path).put(value, data)
 
 
-class _Taking:
-    """An estimator as data. `_seen`: the objects that were met, by id, with their paths."""
-
-    def __init__(self) -> None:
-        self._seen: dict[int, tuple[str, Any]] = {}
-
-    def take(self, value: Any, path: str) -> Any:
-        """Data for a value."""
-        if value is None or isinstance(value, bool | int | float | str | bytes | np.generic):
-            return value
-        if type(value) is tuple:
-            return tuple(self.take(v, f"{path}[{i}]") for i, v in enumerate(value))
-        if id(value) in self._seen:
-            return {"": ["same"], "as": self._seen[id(value)][0]}
-        self._seen[id(value)] = path, value
-        if type(value) is list:
-            return [self.take(v, f"{path}[{i}]") for i, v in enumerate(value)]
-        if type(value) is dict:
-            items = [[k, self.take(v, below(path, k))] for k, v in value.items()]
-            return {"": ["dict"], "items": items}
-        if type(value) is np.ndarray and value.dtype == object:
-            items = [self.take(v, f"{path}[{i}]") for i, v in enumerate(value.flat)]
-            return {"": ["array", list(value.shape)], "items": items}
-        if isinstance(value, np.random.RandomState | np.random.Generator):
-            return _random(value)
-        if isinstance(value, BaseEstimator) or _is_part(value):
-            return self._object(value, path)
-        return _made(value)
-
-    def _object(self, value: Any, path: str) -> dict[str, Any]:
-        found: dict[str, Any] = {"": ["object", _name(type(value))]}
-        for name, held in vars(value).items():
-            if not isinstance(held, _FUNCTIONS):  # a parameter, which the program gives again
-                found[name] = self.take(held, below(path, name))
-        return found
+def _apart(value: Any) -> bool:
+    part = type(value).__module__.startswith(_PARTS) and hasattr(value, "__dict__")
+    return part or isinstance(value, BaseEstimator)
 
 
-class _Putting:
-    """Data back into an estimator.
-
-    Args:
-        root: its path, for messages.
-    """
-
-    def __init__(self, root: str) -> None:
-        self._root = root
-        self._made: dict[str, Any] = {}
-
-    def put(self, live: Any, data: Any, path: str) -> Any:
-        """What the data stands for: `live` itself where that is an object that fits."""
-        made = self._put(live, data, path)
-        self._made[path] = made
-        return made
-
-    def _put(self, live: Any, data: Any, path: str) -> Any:
-        if type(data) is list:
-            made = live if type(live) is list else []
-            there = made[: len(data)] + [None] * (len(data) - len(made))
-            made[:] = [
-                self.put(old, new, f"{path}[{i}]")
-                for i, (old, new) in enumerate(zip(there, data, strict=True))
-            ]
-            return made
-        if type(data) is tuple:
-            there = list(live) if type(live) is tuple and len(live) == len(data) else []
-            there += [None] * (len(data) - len(there))
-            return tuple(self.put(there[i], new, f"{path}[{i}]") for i, new in enumerate(data))
-        if type(data) is not dict:
-            return data
-        match data.get(""):
-            case ["object", name]:
-                return self._object(live, name, data, path)
-            case ["made", name]:
-                return self._class(live, name, path)(*data["from"])
-            case ["random", name]:
-                return _set(live, name, data["state"])
-            case ["global"]:
-                return np.random.mtrand._rand  # noqa: SLF001  # what estimators themselves use
-            case ["same"]:
-                return self._made[data["as"]]
-            case ["dict"]:
-                old = live if type(live) is dict else {}
-                items = [(k, self.put(old.get(k), v, below(path, k))) for k, v in data["items"]]
-                old.clear()
-                old.update(items)
-                return old
-            case ["array", shape]:
-                array = np.empty(len(data["items"]), object)
-                olds: Any = live.flat if type(live) is np.ndarray and live.dtype == object else []
-                there = [*olds, *[None] * len(data["items"])]
-                for i, item in enumerate(data["items"]):
-                    array[i] = self.put(there[i], item, f"{path}[{i}]")
-                return array.reshape(shape)
-        if live is None:
-            raise InputError(
-                f"{self._root}{path and '.'}{path} is not there now, and it is in the checkpoint: build "
-                "it before track(), or track it under a name of its own"
-            )
-        return restore(live, data, f"{self._root}.{path}", adapters.find)
-
-    def _object(self, live: Any, name: str, data: dict[str, Any], path: str) -> Any:
-        kind = self._class(live, name, path)
-        made = live if type(live) is kind else kind.__new__(kind)
-        self._made[path] = made
-        old = vars(made)
-        new = {k: self.put(old.get(k), v, below(path, k)) for k, v in data.items() if k}
-        for key in old.keys() - new.keys():
-            if not isinstance(old[key], _FUNCTIONS):
-                del old[key]
-        old.update(new)
-        return made
-
-    def _class(self, live: Any, name: str, path: str) -> Any:
-        if live is not None and _name(type(live)) == name:
-            return type(live)
-        module, _, kind = name.rpartition(":")
-        found = None
-        if path and module.startswith("sklearn."):
-            found = vars(importlib.import_module(module)).get(kind)
-        if (
-            not isinstance(found, type)
-            or _name(found) != name
-            or not (issubclass(found, BaseEstimator) or module.startswith(_PARTS))
-        ):
-            now = "nothing" if live is None else f"a {type(live).__name__}"
-            raise InputError(
-                f"{self._root}{path and '.'}{path} is {now} now, and a {kind} in the checkpoint. Build it "
-                "as it was when it was saved, or start over with a new `headway run`."
-            )
-        return found
-
-
-def _name(kind: type) -> str:
-    return f"{kind.__module__}:{kind.__qualname__}"
-
-
-def _is_part(value: Any) -> bool:
-    return type(value).__module__.startswith(_PARTS) and hasattr(value, "__dict__")
+def _may_make(kind: type) -> bool:
+    return issubclass(kind, BaseEstimator) or kind.__module__.startswith(_PARTS)
 
 
 def _made(value: Any) -> Any:
@@ -199,32 +54,8 @@ def _made(value: Any) -> Any:
         return value
     match value.__reduce__():
         case (made_by, tuple() as arguments) if made_by is kind:
-            return {"": ["made", _name(kind)], "from": arguments}
+            return {"": ["made", name_of(kind)], "from": arguments}
     return value
 
 
-def _random(value: Any) -> Any:
-    if value is np.random.mtrand._rand:  # noqa: SLF001
-        return {"": ["global"]}
-    if isinstance(value, np.random.RandomState):
-        return {"": ["random", "RandomState"], "state": value.get_state(legacy=False)}
-    bits = value.bit_generator
-    return {"": ["random", type(bits).__name__], "state": bits.state}
-
-
-def _set(live: Any, name: str, state: Any) -> Any:
-    made = live
-    if name == "RandomState":
-        if type(live) is not np.random.RandomState or live is np.random.mtrand._rand:  # noqa: SLF001
-            made = np.random.RandomState()
-        made.set_state(state)
-        return made
-    if type(live) is not np.random.Generator or type(live.bit_generator).__name__ != name:
-        kinds = {kind.__name__: kind for kind in (
-            np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937, np.random.Philox, np.random.SFC64,
-        )}  # fmt: skip
-        if name not in kinds:
-            raise InputError(f"the checkpoint has a random generator {name!r}, which NumPy has not")
-        made = np.random.Generator(kinds[name]())
-    made.bit_generator.state = state
-    return made
+_FAMILY = Family("sklearn", _apart, _may_make, lambda value: isinstance(value, _FUNCTIONS), _made)

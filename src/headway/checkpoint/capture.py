@@ -32,6 +32,9 @@ Find = Callable[[Any], StateAdapter | None]
 MADE = "\0made"
 """Key of what an adapter captured that is made anew, whether there is such a value now or not (arrays of
 JAX, say, in a list that is shorter now): it names the adapter's room."""
+APART = "\0apart"
+"""Key of what may differ between two runs that do the same: times, made-up names. `headway verify` leaves
+it out."""
 
 
 @dataclass(frozen=True, slots=True)

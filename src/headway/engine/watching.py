@@ -24,6 +24,7 @@ import msgspec
 import xxhash
 
 from headway.checkpoint import randomness
+from headway.checkpoint.capture import APART
 from headway.checkpoint.loops import Frame
 from headway.checkpoint.state import Flattened, below
 from headway.checkpoint.track import TRACK
@@ -183,7 +184,8 @@ def entries_of(state: Mapping[str, Any]) -> dict[str, str]:
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict) and value:
         for key, inner in value.items():
-            yield from _leaves(inner, below(path, key))
+            if key != APART:
+                yield from _leaves(inner, below(path, key))
     elif isinstance(value, list | tuple) and _has_parts(value):
         for index, inner in enumerate(value):
             yield from _leaves(inner, f"{path}[{index}]")
