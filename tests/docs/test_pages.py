@@ -35,7 +35,7 @@ NEEDS = {
     "docs/how-to/with-pytorch.md": ["torch"],
     "docs/how-to/with-torch-distributed.md": ["torch"],
     "docs/how-to/with-transformers.md": ["transformers", "torch"],
-    "docs/how-to/with-xgboost-and-lightgbm.md": ["xgboost"],
+    "docs/how-to/with-xgboost-and-lightgbm.md": ["xgboost", "lightgbm"],
 }
 # Pages whose packages warn of themselves: Lightning 2.6 uses what PyTorch 2.13 is about to drop.
 WARN = {"docs/how-to/with-lightning.md"}

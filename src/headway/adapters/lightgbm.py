@@ -25,7 +25,8 @@ class _Booster:
         if getattr(value, "train_set", None) is not None:
             raise InputError(
                 f"{path} is a Booster of LightGBM with data to train on, which cannot be saved exactly: "
-                "track what lightgbm.train(…, init_model=…) returns, and train one round at a time"
+                "track what lightgbm.train(…, init_model=…) returns, and train one round at a time; or "
+                "give lightgbm.train the callback headway.integrations.lightgbm.Resume()"
             )
         return {
             "model": value.model_to_string(num_iteration=-1),
