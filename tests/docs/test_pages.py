@@ -27,11 +27,8 @@ NEEDS = {
     "docs/how-to/with-dataframes.md": ["pandas", "pyarrow"],
     "docs/how-to/with-jax.md": ["jax", "optax"],
     "docs/how-to/with-keras.md": ["keras", "torch"],
-<<<<<<< HEAD
     "docs/how-to/with-lightning.md": ["lightning"],
-=======
     "docs/how-to/with-optuna.md": ["optuna"],
->>>>>>> b932e06 (Optuna: studies under track, sampler and pruner included; HeadwayStorage keeps each trial once it has finished)
     "docs/how-to/with-pytorch.md": ["torch"],
     "docs/how-to/with-torch-distributed.md": ["torch"],
     "docs/how-to/with-transformers.md": ["transformers", "torch"],

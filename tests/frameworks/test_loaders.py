@@ -174,8 +174,9 @@ def test_a_generator_of_the_loaders_own() -> None:
     )
 
 
-def test_processes_that_are_started_anew() -> None:
-    check(flat, lambda: plain(num_workers=2, multiprocessing_context="spawn"), [3])
+def test_processes_that_are_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "EPOCHS", 1)
+    check(flat, lambda: plain(num_workers=2, multiprocessing_context="spawn"), [BATCHES - 1])
 
 
 def test_a_dataset_that_has_no_empty_batches_goes_on() -> None:

@@ -42,6 +42,7 @@ class _Stateful(Items):
         super().__init__(loader)
         self._loader = loader
         self._before: Any = None
+        self._processes = _Processes(loader, None)
         self.generators = _generators(loader)
 
     def start(self, at: int, position: Any) -> Iterator[Any]:
@@ -79,6 +80,7 @@ class _Loader(Items):
         self.generators = _generators(loader)
         self._begun: list[Any] = []
         self._now: list[Any] = []
+        self._processes = _Processes(loader, None)
 
     def start(self, at: int, position: Any) -> Iterator[Any]:
         """See `Items`. The batch sampler makes way for one that begins later while the iterator is made:

@@ -87,7 +87,7 @@ class Watched:
             "at": self.at,
             "begun": table.put(self._begun),
             "states": table.states,
-            "position": self._items.position(),
+            "position": self._items.position(done=True),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
