@@ -397,6 +397,34 @@ def test_a_save_whose_start_was_interrupted_is_not_overtaken(
     timer.join()
 
 
+def test_a_thread_that_waits_while_a_save_is_being_started_does_not_lose_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`history()` in another thread, say, while a loop saves."""
+    background, starting, waited = Background(), threading.Event(), threading.Event()
+
+    def wait() -> None:
+        assert starting.wait(30)
+        background.drain()
+        waited.set()
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+
+    class Slow(threading.Thread):
+        def start(self) -> None:
+            starting.set()
+            waited.wait(0.1)
+            super().start()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "Thread", Slow)
+        handle = background.begin(lambda: 7)
+    assert handle.wait(30) == 7
+    waiter.join(30)
+    assert waited.is_set()
+
+
 def test_a_child_process_is_told_to_save_in_its_parent(checkpoint: Checkpoint) -> None:
     checkpoint.save(state(), wait=False).wait()
     pid = os.fork()

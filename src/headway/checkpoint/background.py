@@ -15,13 +15,14 @@ class _Save:
         number, error: how it ended.
         told: the error has been raised somewhere.
         ended: set when nothing of it is at work any more.
-        thread, started, owner: see `Background`.
+        thread, starter, started, owner: see `Background`.
     """
 
     number: int | None = None
     error: BaseException | None = None
     told: bool = False
     thread: threading.Thread | None = None
+    starter: int = field(default_factory=threading.get_ident)
     started: bool = False
     owner: dict[str, str] = field(default_factory=dict)
     ended: threading.Event = field(default_factory=threading.Event)
@@ -85,7 +86,8 @@ class Background:
     """Runs one save at a time.
 
     A save reads memory that the next one writes over, so none may be missed, also when a signal handler
-    raised while it was being started: then whoever is first, its thread or the one who waits, owns it.
+    raised while it was being started: then whoever is first, its thread or the one who waits, owns it. That
+    is asked only by the thread that was starting it; for others it is being started still.
     """
 
     def __init__(self) -> None:
@@ -125,8 +127,10 @@ class Background:
         save = self._current
         if save is None:
             return
-        if not save.started and save.owner.setdefault("", "waiter") != "thread":
-            return  # it never began, and never will
+        mine = save.starter == threading.get_ident()
+        if mine and not save.started and save.owner.setdefault("", "waiter") != "thread":
+            save.ended.set()  # it never began, and never will
+            return
         save.ended.wait()
         if save.thread is not None and save.thread.ident is not None:
             save.thread.join()  # a worker that has threads left is not used again
