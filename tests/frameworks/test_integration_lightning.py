@@ -3,6 +3,7 @@ and metrics of one that was left alone."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
@@ -15,7 +16,7 @@ from typing import Any, NoReturn
 import pytest
 from tests.counting import count
 from tests.docs.markdown import ROOT
-from tests.frameworks.killing import PREFIX, Killed, Trial
+from tests.frameworks.killing import PREFIX, Killed, Trial, added_lines
 
 from headway import open_checkpoint
 from headway.checkpoint.handle import Checkpoint
@@ -42,6 +43,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:ReduceLROnPlateau conditioned on metric"),
     pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),  # of loaders with workers
 ]
+EXAMPLE = "with_lightning"
 
 
 def resume(checkpoint: Checkpoint | None = None, **more: Any) -> Any:
@@ -202,48 +204,51 @@ def test_a_training_that_is_told_to_go_saves_once_more(tmp_path: Path, alone: An
 
 
 PROGRAM = """\
-import os, random, signal, sys, threading, time, warnings
-from pathlib import Path
+import functools, os, random, signal, threading, time, warnings
+import examples.with_lightning as example
 from headway import current_context, task
 from headway.integrations.lightning import Resume
-from tests.frameworks.lightning_bodies import VARIANTS, Seen, trained
 
 warnings.simplefilter("ignore")
+example.Resume = functools.partial(Resume, every=0)
+SAVES = [(5, 40), (5, 40)]
 
 
 @task(interruptible=True, retries=9)
-def train(number: int, kills: int) -> str:
+def train(epochs: int, number: int) -> str:
     context = current_context()
-    if context.attempt < kills:
-        source = random.Random(100 * context.attempt + kills)
-        after = source.randrange(2, 6)
+    checkpoint, source = context.checkpoint, random.Random(context.attempt)
+    assert context.attempt == 0 or checkpoint.history()
+    if context.attempt < len(SAVES):
+        saves = source.randrange(*SAVES[context.attempt])
+        done = [report.number for report in checkpoint.history()][-1:] or [0]
 
-        class At(Seen):
-            def on_train_batch_start(self, *args):
-                super().on_train_batch_start(*args)
-                if len(self.batches) == after:  # some time from now: in a batch, a save, a validation
-                    end = lambda: (time.sleep(source.uniform(0, 0.03)), os.kill(os.getpid(), number))
-                    threading.Thread(target=end, daemon=True).start()
-    else:
-        At = Seen
-    return trained(Path(os.environ["ROOT"]), [At(), Resume(every=0)])
+        def strike():  # whatever the training does then
+            while not checkpoint.history() or checkpoint.history()[-1].number < done[0] + saves:
+                time.sleep(0.002)
+            time.sleep(source.uniform(0, 0.02))
+            os.kill(os.getpid(), number)
+
+        threading.Thread(target=strike, daemon=True).start()
+    return example.train(epochs)
 """
 
 
 @pytest.mark.reliability("R9")
 @pytest.mark.parametrize("number", [9, 15])
-def test_a_training_whose_worker_gets_real_signals_ends_with_the_same_weights(
-    number: int, tmp_path: Path, alone: Any
+def test_an_example_whose_worker_gets_real_signals_ends_with_the_same_weights(
+    number: int, tmp_path: Path
 ) -> None:
+    epochs = 10
+    wanted = importlib.import_module(f"examples.plain.{EXAMPLE}").train(epochs)
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     done = subprocess.run(
         [sys.executable, "-m", "headway", "run", str(program), "train", "--json",
-         "--number", str(number), "--kills", "3"],
+         "--epochs", str(epochs), "--number", str(number)],
         env={
             **os.environ,
             "HEADWAY_HOME": str(tmp_path / "home"),
-            "ROOT": str(tmp_path),
             "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
         },
         capture_output=True, text=True, check=False, timeout=115,
@@ -253,8 +258,12 @@ def test_a_training_whose_worker_gets_real_signals_ends_with_the_same_weights(
     *killed, last = [attempt["outcome"] for attempt in report["nodes"][0]["attempts"]]
     assert last == "succeeded"
     assert killed == [{9: "killed", 15: "preempted"}[number]] * max(2, len(killed))
-    assert report["result"] == alone("plain")[0]
+    assert report["result"] == wanted
     count("R9", "SIGKILLs of frameworks" if number == 9 else "SIGTERMs of frameworks", len(killed))
+
+
+def test_two_lines_are_added() -> None:
+    assert len(added_lines(EXAMPLE)) == 2
 
 
 def test_outside_of_a_run_and_what_is_refused(tmp_path: Path) -> None:
