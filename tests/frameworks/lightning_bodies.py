@@ -134,8 +134,22 @@ def stateful_loader(rows: Any) -> Any:
     return StatefulDataLoader(rows, batch_size=30, shuffle=True)
 
 
+class Noisy(torch.utils.data.Dataset):  # type: ignore[misc]
+    """Rows with noise that a worker draws."""
+
+    def __init__(self, rows: Any) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Any:
+        x, y = self._rows[index]
+        return x + 0.1 * torch.rand(64), y
+
+
 def loader_with_workers(rows: Any) -> Any:
-    return DataLoader(rows, batch_size=30, shuffle=True, num_workers=2)
+    return DataLoader(Noisy(rows), batch_size=30, shuffle=True, num_workers=2)
 
 
 def two_loaders(rows: Any) -> Any:

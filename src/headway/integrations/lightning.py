@@ -205,7 +205,7 @@ class _Training:
             if not callable(getattr(owner, name, None)):
                 raise InputError(
                     f"Resume() does not know Lightning {_lightning.__version__}: its "
-                    f"{type(owner).__name__} has no {name}. Use version 2.6."
+                    f"{type(owner).__name__} has no {name}. Use one from 2.5 on that it knows, such as 2.6."
                 )
             vars(owner)[name] = method  # in the instance's dict, where it hides the class's
 
