@@ -1,9 +1,12 @@
-"""PyTorch: modules and generators. Optimizers, schedulers and scalers need nothing of their own:
-they have `state_dict` and `load_state_dict`."""
+"""PyTorch: modules, generators, schedules of learning rates. Optimizers and scalers need nothing of their
+own: they have `state_dict` and `load_state_dict`."""
 
 from __future__ import annotations
 
+import types
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +17,8 @@ from headway.ports import StateAdapter, Steady
 
 __all__ = ["adapter", "items", "owner"]
 
+_FUNCTIONS = types.FunctionType, types.BuiltinFunctionType, types.MethodType, type, partial
+
 
 def adapter(value: Any) -> StateAdapter | None:
     """See `adapters`."""
@@ -21,6 +26,8 @@ def adapter(value: Any) -> StateAdapter | None:
         return _Module()
     if isinstance(value, torch.Generator):
         return _Generator()
+    if isinstance(value, torch.optim.lr_scheduler.LRScheduler):
+        return _Schedule()
     if isinstance(value, torch.Stream | torch.Event):
         return _Handle()
     return None
@@ -99,6 +106,38 @@ class _Generator:
     def restore(self, value: Any, data: Any, path: str) -> Any:
         value.set_state(data)
         return value
+
+
+class _Schedule:
+    """Its `state_dict`, which may have in it what is not data: functions, which are the program's, and
+    milestones in a Counter."""
+
+    def capture(self, value: Any, path: str) -> Any:
+        return _without_functions(value.state_dict())
+
+    def restore(self, value: Any, data: Any, path: str) -> Any:
+        value.load_state_dict(_counted(value.state_dict(), data))
+        return value
+
+
+def _without_functions(state: Any) -> Any:
+    """A state with plain dicts; those of schedules in a schedule too."""
+    if isinstance(state, dict):
+        kept = {key: item for key, item in state.items() if not isinstance(item, _FUNCTIONS)}
+        return {key: _without_functions(item) for key, item in kept.items()}
+    if type(state) is list:
+        return [_without_functions(item) for item in state]
+    return state
+
+
+def _counted(live: Any, data: Any) -> Any:
+    """The data with Counters where the live state has some."""
+    if isinstance(live, dict) and isinstance(data, dict):
+        made = {key: _counted(live.get(key), item) for key, item in data.items()}
+        return Counter(made) if type(live) is Counter else made
+    if type(live) is list and type(data) is list and len(live) == len(data):
+        return [_counted(old, new) for old, new in zip(live, data, strict=True)]
+    return data
 
 
 class _Handle:
