@@ -35,7 +35,7 @@ pytestmark = [
 
 PROGRAM = Path(__file__).parent / "programs" / "optuna_study.py"
 TRIALS = 40
-SAMPLE, RELEASE = 8, 100  # kills
+SAMPLE, RELEASE = 6, 100  # kills
 PACE = 0.004
 
 
@@ -79,6 +79,7 @@ class Run:
 
 
 @pytest.mark.reliability("R2", "R9")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
 @pytest.mark.parametrize("kind", ["TPESampler", "RandomSampler"])
 @pytest.mark.parametrize("way", ["tracked", "stored"])
 @pytest.mark.parametrize(
@@ -86,12 +87,12 @@ class Run:
 )
 @pytest.mark.timeout(1800)
 def test_a_killed_study_ends_with_the_trials_of_an_undisturbed_one(
-    way: str, kind: str, kills: int, tmp_path: Path
+    way: str, kind: str, kills: int, number: signal.Signals, tmp_path: Path
 ) -> None:
     alone = Run(tmp_path / "alone", "alone", kind).report()["result"]
     assert len(alone["trials"]) == TRIALS
     assert {trial[1] for trial in alone["trials"]} == {"COMPLETE", "PRUNED"}
-    source = random.Random(f"{way} {kind}")
+    source = random.Random(f"{way} {kind} {number}")
     sent = runs = resumed = 0
     while sent < kills:
         run = Run(tmp_path / f"{runs}", way, kind)
@@ -109,13 +110,13 @@ def test_a_killed_study_ends_with_the_trials_of_an_undisturbed_one(
                 break
             if worker is not None:
                 with suppress(ProcessLookupError):
-                    os.kill(worker, signal.SIGKILL)
+                    os.kill(worker, number)
                     sent += 1
         assert run.report()["result"] == alone
         resumed += sum(int(begun) > 0 for begun in run.told.read_text().split())
     assert resumed >= kills // 4
-    count("R2", "SIGKILLs of studies", sent)
-    count("R9", "SIGKILLs of frameworks", sent)
+    count("R2", f"{number.name}s of studies", sent)
+    count("R9", f"{number.name}s of frameworks", sent)
 
 
 class Storages:

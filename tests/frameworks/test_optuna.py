@@ -67,7 +67,8 @@ def all_but_times(study: Any) -> list[Any]:
 
 
 def objective(trial: Any) -> float:
-    x = trial.suggest_float("x", -5, 5)
+    steps = isinstance(trial.study.sampler, S.BruteForceSampler)  # which goes through all there are
+    x = trial.suggest_float("x", -5, 5, step=0.5 if steps else None)
     y = trial.suggest_int("y", 1, 9, log=True)
     kind = trial.suggest_categorical("kind", ["a", "b", None])
     for step in range(4):
@@ -92,9 +93,7 @@ MAKE: dict[str, Callable[[], tuple[Any, Any]]] = {
     "random": lambda: (S.RandomSampler(seed=3), P.PatientPruner(P.MedianPruner(), 1)),
     "random, no seed": lambda: (S.RandomSampler(), P.NopPruner()),
     "cma": lambda: (S.CmaEsSampler(seed=3), P.NopPruner()),
-    "brute force": lambda: (
-        S.PartialFixedSampler({"x": 1.0}, S.BruteForceSampler(seed=3)), P.NopPruner(),
-    ),
+    "brute force": lambda: (S.BruteForceSampler(seed=3), P.NopPruner()),
     "nsga": lambda: (S.NSGAIISampler(seed=3, population_size=4), P.NopPruner()),
     "quasi monte carlo, no seed": lambda: (S.QMCSampler(), P.ThresholdPruner(upper=30)),
     "some fixed": lambda: (S.PartialFixedSampler({"y": 3}, S.RandomSampler(3)), P.WilcoxonPruner()),

@@ -7,8 +7,9 @@ the study is what it would have been.
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ from headway.adapters.trials import Segments, trials_of
 from headway.checkpoint.capture import capture
 from headway.checkpoint.handle import Checkpoint
 from headway.model.errors import CheckpointError, InputError
+from headway.ports import Leave
 from headway.tracking import place
 
 T = TypeVar("T")
@@ -64,7 +66,8 @@ class HeadwayStorage(InMemoryStorage):  # type: ignore[misc]  # Optuna's types a
     ) -> None:
         super().__init__()
         self._kept = _Kept(sampler=sampler, pruner=pruner)
-        _, self._kept.checkpoint = place("HeadwayStorage()", checkpoint)
+        attempt, self._kept.checkpoint = place("HeadwayStorage()", checkpoint)
+        self._kept.leave = None if attempt is None else attempt.leave
         self._kept.load(self)
 
     def __reduce__(self) -> Any:
@@ -135,7 +138,7 @@ class HeadwayStorage(InMemoryStorage):  # type: ignore[misc]  # Optuna's types a
         """Change something. It is saved when a trial has finished by it, or none is running: what a running
         one does is done again if it is cut off."""
         kept = self._kept
-        with kept.lock:
+        with kept.lock, kept.held():
             made = change()
             if finished or not kept.running:
                 kept.save(self)
@@ -153,11 +156,25 @@ class _Kept:
 
     def __init__(self, **also: Any) -> None:
         self.checkpoint: Checkpoint | None = None
+        self.leave: Leave | None = None
         self.lock = threading.RLock()
         self.running: dict[int, FrozenTrial | None] = {}
         self.nameless: list[int] = []
         self._also = {name: value for name, value in also.items() if value is not None}
         self._segments: dict[int, Segments] = {}
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Within it SIGTERM waits: Optuna trips over what is raised while it finishes a trial."""
+        main = threading.current_thread() is threading.main_thread()  # nothing is raised in others
+        leave = self.leave if main else None
+        if leave is not None:
+            leave.hold()
+        try:
+            yield
+        finally:
+            if leave is not None:
+                leave.release()
 
     def save(self, storage: HeadwayStorage) -> None:
         """Save all, durably."""
