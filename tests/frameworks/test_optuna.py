@@ -268,6 +268,30 @@ def test_loops_in_trials_that_have_no_turn_of_their_own_are_refused(
         attempt(False)
 
 
+def test_more_trials_in_hand_than_there_were_are_refused() -> None:
+    """Some of those that were asked for together had been told."""
+
+    def attempt(trial: Trial, stop: bool) -> None:
+        def body(track: Any) -> None:
+            study = optuna.create_study(sampler=S.RandomSampler(seed=3))
+            state = track(study=study)
+            for _ in state.range(2):
+                for number, found in enumerate(state.iterate([study.ask() for _ in range(4)])):
+                    if number == 2 and stop:
+                        trial.kill()
+                    study.tell(found, found.suggest_float("x", 0, 1))
+
+        trial.attempt(body)
+
+    trial = Trial()
+    with pytest.raises(trial.Killed):
+        attempt(trial, True)
+    with pytest.raises(
+        InputError, match=r"trial 4 of study is running now, and 4 trials are in the"
+    ):
+        attempt(trial, False)
+
+
 def test_attributes_names_and_several_objectives_come_back() -> None:
     trial = Trial(MemoryStorage(trusted=False))
 

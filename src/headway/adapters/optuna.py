@@ -101,7 +101,10 @@ class _Study:
                 "saved, or start over with a new `headway run`."
             )
         trials = trials_of(data["study"]["trials"])
-        waiting = _hand_back(trials, value.get_trials(deepcopy=False))
+        live = value.get_trials(deepcopy=False)
+        if value in _RETURNING:
+            _in_hand(trials, live, path)
+        waiting = _hand_back(trials, live)
         fresh = InMemoryStorage()
         put_study(fresh, data["study"], trials)
         storage = value._storage  # noqa: SLF001  # the same object, which trials refer to
@@ -136,6 +139,17 @@ def _hand_back(trials: list[FrozenTrial], live: list[FrozenTrial]) -> set[int]:
             trial.state = TrialState.WAITING
             waiting.add(trial.number)
     return waiting
+
+
+def _in_hand(trials: list[FrozenTrial], live: list[FrozenTrial], path: str) -> None:
+    """The body is where it was: trials that it runs now must be there."""
+    for trial in live[len(trials) :]:
+        if trial.state == TrialState.RUNNING:
+            raise InputError(
+                f"trial {trial.number} of {path} is running now, and {len(trials)} trials are in the "
+                "checkpoint: the program asked for more than it had when it was here before. Ask for "
+                "a trial in the turn of the loop that tells what it came to."
+            )
 
 
 def _guard(storage: Any, waiting: set[int], path: str) -> None:
