@@ -138,6 +138,7 @@ class Audit:
             state=state,
             error=error,
             metric=manifest.metric,
+            directories=manifest.directories,
         )
 
 

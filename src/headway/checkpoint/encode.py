@@ -298,8 +298,9 @@ def _slots_of(
     """The pieces of a checkpoint by (part, start of the slot), of parts that this layout has too, but for
     those in thin packs."""
     slots: dict[tuple[int, int], tuple[Piece, ...]] = {}
+    parts = base.given
     for part, (name, size) in enumerate(zip(layout.names, layout.sizes, strict=True)):
-        entry = base.entries[part] if part < len(base.entries) else None
+        entry = parts[part] if part < len(parts) else None
         if entry is None or (entry.name, entry.size) != (name, size):
             continue
         at, start = 0, 0

@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import os
 import threading
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from headway.checkpoint.background import SaveHandle, ended
 from headway.checkpoint.directory import Scratch, to_directory
+from headway.checkpoint.files import FileSaves, given, given_bytes
 from headway.checkpoint.lineage import history_of
 from headway.checkpoint.load import bytes_of, load_entries, load_into, refuse_state, state_of
 from headway.checkpoint.pickled import Pickles
 from headway.checkpoint.retain import rule_of
-from headway.checkpoint.save import INLINE, Content, known_chunks
+from headway.checkpoint.save import INLINE
 from headway.checkpoint.several import Choose, Directories, to_directories
-from headway.checkpoint.source import (
-    READER_NAME,
-    BinaryReader,
-    Item,
-    from_bytes,
-    from_path,
-    from_reader,
-    size_of,
-)
+from headway.checkpoint.source import BinaryReader
 from headway.checkpoint.state import Flattened
 from headway.checkpoint.states import StateSaves
 from headway.checkpoint.steps import STEPS, Steps
 from headway.checkpoint.turn import Turn
+from headway.checkpoint.working import Working, checked_directory
 from headway.ledger.signing import trusts
 from headway.model.errors import CheckpointError, InputError, StorageError
-from headway.model.manifest import Entry, Manifest
+from headway.model.manifest import Manifest
 from headway.model.program import Saved, Warned
 from headway.model.report import CheckpointReport
 from headway.model.settings import Best, Keep
@@ -49,6 +42,9 @@ class Checkpoint:
     "Previous" is the newest valid checkpoint of this task over all its attempts, what this attempt
     saved itself included. A checkpoint is exactly what one `save` or `write` was given. Both return
     when it would survive a power cut. Safe to use from several threads; not from forked processes.
+
+    What `directory` gives belongs to every checkpoint too, beside what was saved: `read`, `load` and
+    `restore` do not see it.
 
     A save also gives up older checkpoints that are not to be kept: by default all but the newest 3 of those
     that are too large (32 KiB) for the record itself.
@@ -74,6 +70,7 @@ class Checkpoint:
         self._on_warning = on_warning or (lambda _: None)
         self._storage = storage
         self._packs = f"{prefix}/packs"
+        self._working = Working(scratch)
         self._turn = Turn(
             storage,
             prefix,
@@ -82,9 +79,11 @@ class Checkpoint:
             on_saved=on_saved or (lambda _: None),
             on_warning=self._on_warning,
             rule=rule_of(keep, keep_best),
+            working=self._working,
         )
         self._lock = threading.RLock()
-        self._states = StateSaves(self._turn, self._lock)
+        self._states = StateSaves(self._turn, self._lock, self._working)
+        self._files = FileSaves(self._turn, self._working)
         self._process = os.getpid()
         self._closed = False
         self._scratch = Scratch(scratch)
@@ -133,20 +132,12 @@ class Checkpoint:
             CheckpointFenced: a newer attempt took over; nothing of this one is seen any more.
             StorageError: they could not be saved; earlier checkpoints stay as they are.
         """
-        if not isinstance(data, bytes | bytearray | memoryview):
-            hint = ": write(text.encode())" if isinstance(data, str) else ""
-            raise InputError(f"write() takes bytes, and got {type(data).__name__}{hint}")
-        view = memoryview(data).cast("B")
+        view = given_bytes(data)
         self._turn.metric(None)
-        if len(view) > INLINE:
-            self._save(lambda: from_bytes(view), "bytes", lambda: len(view))
-            return
         self._states.drain()
-        with self._lock:  # the common case, without the machinery for what is large
-            turn = self._begun()
-            began = time.monotonic()
-            entry = Entry(READER_NAME, "file", 0o644, len(view), bytes(view))
-            turn.commit(began, "bytes", len(view), (entry,))
+        with self._lock:
+            self._usable()
+            self._files.write(view)
 
     def save(
         self,
@@ -188,21 +179,11 @@ class Checkpoint:
                 "save(…, pickle=True) is for a mapping; files and bytes need no pickle"
             )
         self._turn.metric(None)
-        if isinstance(source, Directories):
-            return self._save(source.items, "directory", lambda: source.size)
-        if isinstance(source, str | os.PathLike):
-            path = Path(source)
-            kind = "directory" if path.is_dir() else "file"
-            return self._save(lambda: from_path(path), kind, lambda: size_of(path))
-        if isinstance(source, bytes | bytearray | memoryview):
-            raise InputError("save() takes a path or a reader; for bytes use write(data)")
-        if callable(getattr(source, "read", None)):
-            reader = source
-            return self._save(lambda: from_reader(reader), "bytes", lambda: 0)
-        raise InputError(
-            "save() takes a path, a directory, a binary reader or a mapping, and got "
-            f"{type(source).__name__}"
-        )
+        files = given(source)
+        self._states.drain()
+        with self._lock:
+            self._usable()
+            return ended(self._files.save(files))
 
     def prepare(self, state: Mapping[str, Any], *, pickle: bool = False) -> None:
         """Have memory made ready for `save(state, wait=False)` of state of these shapes, in the
@@ -314,6 +295,38 @@ class Checkpoint:
                 lambda m: to_directories(self._storage, self._packs, m, choose)
             )
 
+    def directory(self, name: str) -> Path:
+        """A working directory: it has what the newest valid checkpoint has of it (nothing, without one),
+        and from here on every checkpoint of this task has it as it is at the moment of the save.
+
+        It is this attempt's own, and goes with it: the next one is given another path. A file is saved as
+        far as it is written: flush, or close, what is open before a save. Only `load` and the like fill it,
+        never once it was given.
+
+        Args:
+            name: of the directory; a task may have several.
+
+        Returns:
+            The directory; the same for the same name.
+
+        Raises:
+            InputError: `name` cannot be one of a directory.
+            CheckpointCorrupt, StorageError: as for `read`; or the directory could not be made.
+        """
+        checked_directory(name)
+        with self._lock:
+            self._usable()
+            if (there := self._working.given(name)) is not None:
+                return there
+        self._states.drain()
+        with self._lock:
+            return self._working.path(self._begun(), name)
+
+    def directories(self) -> dict[str, Path]:
+        """The working directories that the next checkpoint will have: name -> path."""
+        with self._lock:
+            return self._working.paths()
+
     def flush(self) -> None:
         """Wait for the saves that were begun; on return all of them are durable.
 
@@ -361,6 +374,7 @@ class Checkpoint:
             self._closed = True
             self._turn.close()
             self._scratch.drop()
+            self._working.close()
             self._steps.close()
 
     def _begun(self) -> Turn:
@@ -380,21 +394,3 @@ class Checkpoint:
                 "this checkpoint belongs to the process that runs the task, and this is a child of "
                 "it. Send the state to the parent, and save it there."
             )
-
-    def _save(
-        self, source: Callable[[], Iterable[Item]], kind: str, size: Callable[[], int]
-    ) -> SaveHandle:
-        self._states.drain()
-        with self._lock:
-            turn = self._begun()
-            began = time.monotonic()
-            turn.require_room(turn.likely(size()))
-            known = {} if turn.good is None else known_chunks(turn.good)
-            made = Content(self._storage, turn.new_pack, known, turn.spare_pack)
-            try:
-                made.add(source())
-                entries, packs = made.finish()
-            except BaseException:
-                made.abort()
-                raise
-            return ended(turn.commit(began, kind, made.size, entries, packs).number)

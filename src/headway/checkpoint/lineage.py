@@ -10,12 +10,12 @@ import msgspec
 from headway.ledger.read import Chain, Damage, read_ledger
 from headway.ledger.record import UNREADABLE
 from headway.model.errors import CheckpointCorrupt
-from headway.model.manifest import Dropped, Manifest
+from headway.model.manifest import Accompanied, Dropped, Manifest
 from headway.model.report import CheckpointReport
 from headway.ports import Storage
 
 _MOST_CHECKPOINTS = 2**53
-_DECODER = msgspec.msgpack.Decoder(Manifest | Dropped)
+_DECODER = msgspec.msgpack.Decoder(Manifest | Accompanied | Dropped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,7 @@ def report_of(manifest: Manifest, *, valid: bool = True) -> CheckpointReport:
         size=manifest.size,
         kind=manifest.kind,
         valid=valid,
+        directories=manifest.directories,
     )
 
 

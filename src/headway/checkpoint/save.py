@@ -47,6 +47,10 @@ class Content:
         pack_key: makes the key of the pack, when one is needed.
         known: chunks that need not be written again.
         spare: a pack whose space may be written over, when there is one.
+        inline: bytes of content, up to which all that is new goes into the record itself.
+
+    Attributes:
+        size: bytes of content in all.
     """
 
     def __init__(
@@ -55,6 +59,8 @@ class Content:
         pack_key: Callable[[], str],
         known: KnownChunks,
         spare: Callable[[], str | None] = lambda: None,
+        *,
+        inline: int = INLINE,
     ) -> None:
         self._storage = storage
         self._spare = spare
@@ -66,6 +72,7 @@ class Content:
         self._held: list[tuple[int, bytes]] = []  # (entry, content) that may still go inline
         self._held_size = 0
         self._inline = True
+        self._limit = inline
         self._packs: dict[str, int] = {}
         self._pack: PackWriter | None = None
         self._pack_name = ""
@@ -81,7 +88,7 @@ class Content:
             held = b""
             for piece in item.pieces:
                 size += len(piece)
-                if self._inline and self._held_size + size <= INLINE:
+                if self._inline and self._held_size + size <= self._limit:
                     held += piece
                     continue
                 self._spill()
@@ -97,6 +104,17 @@ class Content:
                 self._held.append((index, held))
                 self._held_size += len(held)
             self._entries[index] = Entry(item.name, item.kind, item.mode, size, None, tuple(chunks))
+
+    def refer(self, entry: Entry) -> bool:
+        """Take in a file of an older checkpoint by its chunks, if all of them are known; whether they
+        are."""
+        found = [(c, self._known.get((c.hash, c.length))) for c in entry.chunks]
+        if any(place is None for _, place in found):
+            return False
+        chunks = tuple(self._chunk(c.hash, place, c.length) for c, place in found if place)
+        self._entries.append(Entry(entry.name, entry.kind, entry.mode, entry.size, None, chunks))
+        self.size += entry.size
+        return True
 
     def finish(self) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
         """(entries, packs), with all new chunks durable (S1)."""

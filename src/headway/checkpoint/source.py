@@ -140,14 +140,14 @@ def _directory(path: str, prefix: str) -> Iterator[Item]:
         inner = f"{path}/{name}"
         if is_directory:
             mode = stat.S_IMODE(os.lstat(inner).st_mode)
-            yield Item(_checked(prefix + name, inner), "directory", mode, ())
+            yield Item(checked_name(prefix + name, inner), "directory", mode, ())
             yield from _directory(inner, f"{prefix}{name}/")
         else:
             yield _file(inner, prefix + name)
 
 
 def _file(path: str, name: str) -> Item:
-    _checked(name, path)
+    checked_name(name, path)
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -185,7 +185,12 @@ def _not_a_file(path: str) -> InputError | None:
     return None
 
 
-def _checked(name: str, path: str) -> str:
+def checked_name(name: str, path: str) -> str:
+    """The name of a file or directory at `path`.
+
+    Raises:
+        InputError: it is not text.
+    """
     try:
         name.encode()
     except UnicodeEncodeError:

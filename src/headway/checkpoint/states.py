@@ -20,6 +20,7 @@ from headway.checkpoint.save import INLINE
 from headway.checkpoint.staging import NOTHING, Captured, Layout, Staging
 from headway.checkpoint.state import Flattened
 from headway.checkpoint.turn import Turn
+from headway.checkpoint.working import Working, Written
 from headway.model.manifest import Entry
 from headway.ports import Steady
 
@@ -31,13 +32,15 @@ class StateSaves:
         turn: the attempt's turn.
         lock: guards the turn; it is held while a record's content is written, and never while waiting
             for a save in the background.
+        working: the attempt's working directories.
 
     Attributes:
         inline: states of up to this many bytes go into the record itself.
     """
 
-    def __init__(self, turn: Turn, lock: threading.RLock) -> None:
+    def __init__(self, turn: Turn, lock: threading.RLock, working: Working) -> None:
         self._turn = turn
+        self._working = working
         self._lock = lock
         self._door = threading.Lock()  # held from the wait for a save to the start of the next
         self._background = Background()
@@ -68,12 +71,14 @@ class StateSaves:
             self._background.drain()
             with self._lock:
                 self._turn.opened()
-            if wait and (self._staging is None or flat.size <= self.inline):
-                return ended(self._save_now(flat, began, metric))
             if not wait:
                 self._background.raise_failure()
+            with self._lock:
+                beside = self._working.snapshot(self._turn, copy=not wait)
+            if wait and (self._staging is None or flat.size <= self.inline):
+                return ended(self._save_now(flat, began, metric, beside))
             copied = threading.Event()
-            job = self._job(flat, began, metric, owners, copied)
+            job = self._job(flat, began, metric, beside, owners, copied)
             handle = self._background.begin(job, copied)
         if wait:
             handle.wait()
@@ -107,6 +112,7 @@ class StateSaves:
         flat: Flattened,
         began: float,
         metric: Metric | None,
+        beside: Written,
         owners: Sequence[Steady],
         copied: threading.Event,
     ) -> Callable[[], int]:
@@ -120,7 +126,13 @@ class StateSaves:
             def record() -> int:
                 with self._lock:
                     return self._turn.commit(
-                        began, "state", flat.size, entries, skeleton=skeleton, metric=metric
+                        began,
+                        "state",
+                        flat.size,
+                        entries,
+                        skeleton=skeleton,
+                        metric=metric,
+                        beside=beside(),
                     ).number
 
             return record
@@ -146,6 +158,7 @@ class StateSaves:
                     skeleton,
                     began,
                     metric,
+                    beside,
                     lambda encoder: encoder.captured(captured, since_base=since),
                 )
                 self._copied = number
@@ -153,16 +166,29 @@ class StateSaves:
 
         return write
 
-    def _save_now(self, flat: Flattened, began: float, metric: Metric | None) -> int:
+    def _save_now(
+        self, flat: Flattened, began: float, metric: Metric | None, beside: Written
+    ) -> int:
         with self._lock:
             if flat.size <= self.inline:
                 entries = _inline(flat)
                 return self._turn.commit(
-                    began, "state", flat.size, entries, skeleton=flat.skeleton, metric=metric
+                    began,
+                    "state",
+                    flat.size,
+                    entries,
+                    skeleton=flat.skeleton,
+                    metric=metric,
+                    beside=beside(),
                 ).number
             layout = Layout.of(flat.parts)
             return self._commit(
-                layout, flat.skeleton, began, metric, lambda encoder: encoder.direct(flat.parts)
+                layout,
+                flat.skeleton,
+                began,
+                metric,
+                beside,
+                lambda encoder: encoder.direct(flat.parts),
             )
 
     def _commit(
@@ -171,11 +197,13 @@ class StateSaves:
         skeleton: bytes,
         began: float,
         metric: Metric | None,
+        beside: Written,
         encode: Callable[[Encoder], Pieces],
     ) -> int:
         turn = self._turn
         size = sum(layout.sizes)
         turn.require_room(turn.likely(size))
+        directories = beside()
         packs = Packs(turn, 0 if turn.good is not None else layout.total)
         try:
             pieces = encode(Encoder(packs, layout, turn.good, self._thrift, turn.thin()))
@@ -190,7 +218,15 @@ class StateSaves:
         known[packs.name] = packs.written
         stored = tuple(known.get(name, 0) for name in names)
         return turn.commit(
-            began, "state", size, entries, names, skeleton, stored, metric=metric
+            began,
+            "state",
+            size,
+            entries,
+            names,
+            skeleton,
+            stored,
+            metric=metric,
+            beside=directories,
         ).number
 
 

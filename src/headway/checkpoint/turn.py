@@ -16,10 +16,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from headway.checkpoint.beside import Beside
 from headway.checkpoint.identity import believe
 from headway.checkpoint.lineage import Lineage, lineage_of, report_of, skipped
 from headway.checkpoint.retain import Metric, Rule, given_up, metric_of
 from headway.checkpoint.space import LARGE, Space, readable
+from headway.checkpoint.working import Working
 from headway.ledger.read import Chain
 from headway.ledger.write import Ledger
 from headway.model.errors import CheckpointCorrupt
@@ -42,6 +44,7 @@ class Turn:
         inputs: digest of the node's inputs; checkpoints of others are passed over.
         on_saved, on_warning: are told what a person should know.
         rule: which checkpoints are kept.
+        working: the attempt's working directories.
 
     Attributes:
         packs: key below which the packs are.
@@ -58,6 +61,7 @@ class Turn:
         on_saved: Callable[[Saved], None],
         on_warning: Callable[[Warned], None],
         rule: Rule = Rule(),  # noqa: B008  # it is frozen
+        working: Working | None = None,
     ) -> None:
         self.storage = storage
         self.attempt = attempt
@@ -68,6 +72,7 @@ class Turn:
         self._on_saved = on_saved
         self._on_warning = on_warning
         self._rule = rule
+        self._working = working or Working()
         self._ledger: Ledger | None = None
         self._space: Space | None = None
         self._manifests: dict[int, Manifest] = {}  # of these inputs, oldest first
@@ -109,9 +114,8 @@ class Turn:
             CheckpointCorrupt: there were some, and all are bad.
         """
         self.opened()
-        for manifest in reversed(self._manifests.values()):
-            if manifest.number not in self._bad:
-                return manifest
+        if (latest := self.latest) is not None:
+            return latest
         if self._manifests:
             reasons = "; ".join(self._bad.values())
             raise CheckpointCorrupt(
@@ -121,12 +125,22 @@ class Turn:
             )
         return None
 
+    @property
+    def latest(self) -> Manifest | None:
+        """As `newest`, but None also when all are bad."""
+        self.opened()
+        live = reversed(self._manifests.values())
+        return next((manifest for manifest in live if manifest.number not in self._bad), None)
+
     def load(self, load: Callable[[Manifest], T]) -> T | None:
-        """`load` the newest checkpoint that passes its checks; older ones stand in, with a warning."""
+        """`load` the newest checkpoint that passes its checks; older ones stand in, with a warning. It is
+        shown what was saved; the working directories beside that are filled before."""
         while (manifest := self.newest()) is not None:
+            self._working.allow(manifest)
             try:
                 believe(self.storage, manifest)
-                value = load(manifest)
+                self._working.follow(self.storage, self.packs, manifest)
+                value = load(manifest.only(manifest.given))
             except CheckpointCorrupt as error:
                 self._bad[manifest.number] = str(error)
                 self._warn("damaged", f"{error}. Going on from the next older checkpoint.")
@@ -197,6 +211,7 @@ class Turn:
         stored: tuple[int, ...] = (),
         *,
         metric: Metric | None = None,
+        beside: Beside | None = None,
     ) -> Manifest:
         """Append the record that makes a checkpoint of content that is durable, and gives up those that
         are not kept (S2); then delete what nobody names any more (S3).
@@ -204,6 +219,7 @@ class Turn:
         Args:
             began: monotonic time when the save began.
             kind, size, entries, packs, skeleton, stored, metric: see `Manifest`.
+            beside: working directories, their content durable too.
 
         Raises:
             CheckpointFenced: a newer attempt took over.
@@ -225,6 +241,8 @@ class Turn:
             stored=stored,
             metric=metric,
         )
+        if beside is not None:
+            manifest = beside.joined_to(manifest)
         space = self._space
         assert space is not None
         gone = dict(self._unsure)
@@ -241,12 +259,15 @@ class Turn:
         self._manifests[number] = manifest
         if self._rule.concerns(manifest):
             self._concerned[number] = manifest
+        if beside is not None:
+            beside.done(number)
         for old in (*gone, number):
             self._unsure.pop(old, None)
         for old in gone:
             self._manifests.pop(old, None)
             self._concerned.pop(old, None)
             self._bad.pop(old, None)
+        size = manifest.size
         self._on_saved(Saved(number, size, manifest.time))
         written = space.written(manifest, before)
         space.give_up(manifest, gone.values(), written)  # S3

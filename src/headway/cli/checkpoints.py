@@ -39,7 +39,8 @@ def checkpoints(
     """List the checkpoints of a run; with `verify`, read every byte of them.
 
     RUN is a run's id, a part of one that no other run has, or `last`, the default. NEW is what a save had
-    to write; the rest of SIZE it shares with older ones.
+    to write; the rest of SIZE it shares with older ones. KIND is what was saved, and behind a `+` the
+    working directories beside it.
 
     `verify` re-reads and checks all checkpoints that are there, changes nothing, and ends with code 4 when
     one is bad.
@@ -131,7 +132,7 @@ def _row(row: CheckpointRow, now: float) -> tuple[str, ...]:
         row.node,
         str(row.number),
         str(row.attempt),
-        row.kind,
+        " + ".join([row.kind, *(f"{name}/" for name in row.directories)]),
         size(row.size),
         size(row.written),
         duration(now - row.time),

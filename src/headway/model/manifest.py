@@ -78,6 +78,52 @@ class Manifest(msgspec.Struct, frozen=True, gc=False, tag_field="record", tag="c
     stored: tuple[int, ...] = ()
     metric: tuple[str, float] | None = None
 
+    @property
+    def given(self) -> tuple[Entry, ...]:
+        """The entries that are what `save` was given."""
+        return self.entries
+
+    @property
+    def beside(self) -> tuple[Entry, ...]:
+        """The entries of working directories: each directory at its top, under its name."""
+        return ()
+
+    @property
+    def directories(self) -> list[str]:
+        """Names of the working directories in it."""
+        return [entry.name for entry in self.beside if "/" not in entry.name]
+
+    def only(self, entries: tuple[Entry, ...]) -> Manifest:
+        """This checkpoint as if it held nothing but these of its entries."""
+        if entries is self.entries:
+            return self
+        held = {name: getattr(self, name) for name in Manifest.__struct_fields__}
+        return Manifest(**{**held, "entries": entries})
+
+
+class Accompanied(
+    Manifest, frozen=True, gc=False, tag_field="record", tag="checkpoint-with-directories"
+):
+    """A checkpoint that has working directories (`Checkpoint.directory`) beside what was saved. It has a
+    tag of its own, so that a headway that knows nothing of them refuses it: going on from the state alone
+    would lose them.
+
+    Attributes:
+        own: how many of the entries, the first ones, are what `save` was given.
+    """
+
+    own: int = 0
+
+    @property
+    def given(self) -> tuple[Entry, ...]:
+        """See `Manifest.given`."""
+        return self.entries[: self.own]
+
+    @property
+    def beside(self) -> tuple[Entry, ...]:
+        """See `Manifest.beside`."""
+        return self.entries[self.own :]
+
 
 class Dropped(msgspec.Struct, frozen=True, gc=False, tag_field="record", tag="dropped"):
     """Checkpoints that are given up, without a new one."""

@@ -8,7 +8,8 @@ import msgspec
 
 
 class CheckpointReport(msgspec.Struct, frozen=True):
-    """One checkpoint of a node, as `show` and `checkpoint.history()` list it; `size` in bytes."""
+    """One checkpoint of a node, as `show` and `checkpoint.history()` list it; `size` in bytes, that of the
+    working `directories` in it included."""
 
     number: int
     attempt: int
@@ -16,6 +17,7 @@ class CheckpointReport(msgspec.Struct, frozen=True):
     size: int
     kind: str
     valid: bool = True
+    directories: list[str] = []
 
 
 class AttemptReport(msgspec.Struct, frozen=True):
@@ -81,6 +83,7 @@ class CheckpointRow(msgspec.Struct, frozen=True):
         written: bytes that this save had to write.
         state: "live", "dropped" or "bad"; `error` says what is bad.
         metric: name and value of the number that `keep_best` compared.
+        directories: names of the working directories in it.
     """
 
     node: str
@@ -93,6 +96,7 @@ class CheckpointRow(msgspec.Struct, frozen=True):
     state: str
     error: str = ""
     metric: tuple[str, float] | None = None
+    directories: list[str] = []
 
 
 class GarbageReport(msgspec.Struct, frozen=True):
