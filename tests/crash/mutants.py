@@ -1,4 +1,5 @@
-"""The source text of ledger, storage and retention with a fault planted, loaded beside the real modules.
+"""The source text of ledger, storage, retention and working directories with a fault planted, loaded beside
+the real modules.
 
 A test that cannot fail proves nothing. Each mutant takes one step of the protocol out, or swaps two,
 in the text of the real module; if the text is no longer there, the mutant says so instead of passing
@@ -28,6 +29,8 @@ REAL = {
     "object": "headway.storage.object",
     "lineage": "headway.checkpoint.lineage",
     "space": "headway.checkpoint.space",
+    "snapshot": "headway.checkpoint.snapshot",
+    "working": "headway.checkpoint.working",
     "turn": "headway.checkpoint.turn",
 }
 _numbers = itertools.count()
@@ -67,6 +70,8 @@ class Code:
     object: Any
     lineage: Any
     space: Any
+    snapshot: Any
+    working: Any
     turn: Any
 
 
