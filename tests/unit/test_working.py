@@ -842,6 +842,17 @@ def _carried(node: Node, _: pytest.MonkeyPatch, __: Any) -> None:
     assert tree(node.attempt().directory("crawl")) == {"a": (0o644, b"")}
 
 
+def _comes_back(node: Node, _: pytest.MonkeyPatch, __: Any) -> None:
+    """Content that no checkpoint has any more comes again."""
+    node.keep = 1
+    checkpoint = node.attempt()
+    file = checkpoint.directory("crawl") / "file"
+    for content in (b"1", b"2", b"1"):
+        file.write_bytes(content * 99_999)
+        checkpoint.write(content)
+    assert (node.attempt().directory("crawl") / "file").read_bytes() == b"1" * 99_999
+
+
 def _thin(node: Node, _: pytest.MonkeyPatch, __: Any) -> None:
     test_space_follows_what_is_there(node)
 
@@ -861,6 +872,20 @@ def _interrupted(node: Node, _: pytest.MonkeyPatch, __: Any) -> None:
 
 
 MUTANTS: list[tuple[Mutant, Scenario]] = [
+    (
+        Mutant(
+            "what was once there is referred to",
+            (
+                Edit(
+                    "working",
+                    "known = {} if turn.good is None else known_chunks(turn.good)",
+                    "known = vars(turn).setdefault('ever', {}); "
+                    "known.update({} if turn.good is None else known_chunks(turn.good))",
+                ),
+            ),
+        ),
+        _comes_back,
+    ),
     (
         Mutant(
             "no second look",
