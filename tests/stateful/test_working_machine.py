@@ -30,7 +30,6 @@ from tests.counting import count
 from tests.drawing import drawn
 from tests.stateful.test_checkpoint_machine import TROUBLE, Process
 
-from headway.checkpoint import working
 from headway.checkpoint.background import SaveHandle
 from headway.checkpoint.handle import Checkpoint
 from headway.checkpoint.snapshot import Mark
