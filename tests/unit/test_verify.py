@@ -210,6 +210,22 @@ def train(steps: int = 6) -> int:
 """
 
 
+FILES = """
+from headway import current_context
+
+@task
+def train(steps: int = 8) -> int:
+    state = track(every=0, lines=0)
+    place = current_context().checkpoint.directory("crawl")
+    with open(place / "log", "a") as log:
+        for step in state.range(steps):
+            print("step", step, file=log, flush=FLUSHED)
+            (place / "newest").write_text(f"{step}")
+            state.lines += 1
+    return len((place / "log").read_text().splitlines())
+"""
+
+
 @pytest.fixture(autouse=True)
 def _own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a verification leaves would be left here."""
@@ -314,7 +330,18 @@ def test_where_the_order_of_sets_is_fixed_it_is_no_difference(
     assert os.environ["PYTHONHASHSEED"] == "7"
 
 
+def test_files_in_a_working_directory_are_compared_too(tmp_path: Path) -> None:
+    report = verified(tmp_path, FILES.replace("FLUSHED", "True"), kills=3)
+    assert report.identical, verifying.text_of(report)
+
+
 # What is wrong
+
+
+def test_lines_that_were_not_flushed_are_found(tmp_path: Path) -> None:
+    found = parted(tmp_path, FILES.replace("FLUSHED", "step % 2 == 1"), kills=3)
+    assert found.entries == ["directory crawl/log"]
+    assert "flush or close" in found.cause
 
 
 def test_generators_that_are_left_out_are_found(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headway.engine.values import digest
-from headway.engine.watching import UNTRACKED, Line
+from headway.engine.watching import DIRECTORY, UNTRACKED, Line
 from headway.model.report import VerifyReport
 
 _RNG = "rng."
@@ -206,6 +206,12 @@ def cause(found: Parting, used: set[str], *, steady: bool, ordered: bool) -> str
         return (
             "The data loader came back at another place: what its state_dict() says does not bring it back "
             "to where it was."
+        )
+    if all(name.startswith(DIRECTORY) for name in found.entries):
+        return (
+            "Only files in a working directory came out different. What is written to an open file and "
+            "not flushed is not in the checkpoint: flush or close it in the same step. And code before the "
+            "loop runs again in each attempt: have it open files to append, not to begin them anew."
         )
     left_out = sorted(name for name in used if name.endswith(UNTRACKED))
     if left_out:

@@ -34,8 +34,11 @@ from headway.model.program import Watch
 
 UNTRACKED = " (not tracked)"
 """Behind the name of a random generator that `track(rng=False)` leaves out."""
+DIRECTORY = "directory "
+"""Before the path of what is in a working directory."""
 
 _LONG = 64  # things of a list that are told apart; of a longer one, only that it differs
+_PIECE = 1 << 20  # bytes of a file that are read at once
 _ATOMS = (type(None), bool, int, float, str, bytes)
 
 
@@ -128,7 +131,8 @@ class Watcher:
     def see(self, place: list[Frame], end: bool, state: Mapping[str, Any]) -> None:
         """A boundary: see `track.Observe`."""
         step = name_of(place, end=end)
-        line = Line.of(step, entries_of(state))
+        files = files_of(self._context.checkpoint.directories())
+        line = Line.of(step, entries_of(state) | files)
         same = line.names == self._names
         self._names = line.names
         self._write(msgspec.structs.replace(line, names=None) if same else line)
@@ -178,6 +182,20 @@ def entries_of(state: Mapping[str, Any]) -> dict[str, str]:
     mark = "" if track["rng"] is not None else UNTRACKED
     for name, value in randomness.snapshot().items():
         found[f"rng.{name}{mark}"] = _hash(value)
+    return found
+
+
+def files_of(directories: Mapping[str, Path]) -> dict[str, str]:
+    """Path -> hash for everything in the working directories."""
+    found: dict[str, str] = {}
+    for name, place in sorted(directories.items()):
+        for path in sorted(place.rglob("*")):
+            digest = xxhash.xxh3_64(f"{path.lstat().st_mode:o}".encode())
+            if path.is_file():
+                with open(path, "rb") as file:
+                    while piece := file.read(_PIECE):
+                        digest.update(piece)
+            found[f"{DIRECTORY}{name}/{path.relative_to(place).as_posix()}"] = digest.hexdigest()
     return found
 
 
