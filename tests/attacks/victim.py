@@ -87,7 +87,7 @@ def using(storage: MemoryStorage, target: Path, live: Any = None) -> Iterator[Ca
 
     def opened(ask: Callable[[Checkpoint], Any]) -> Callable[[], Any]:
         def act() -> Any:
-            checkpoint = Checkpoint(storage, PREFIX)
+            checkpoint = Checkpoint(storage, PREFIX, scratch=target.parents[1] / "scratch")
             try:
                 return ask(checkpoint)
             finally:
@@ -99,6 +99,7 @@ def using(storage: MemoryStorage, target: Path, live: Any = None) -> Iterator[Ca
     yield "read", opened(lambda checkpoint: checkpoint.read())
     yield "restore", opened(lambda checkpoint: checkpoint.restore(target))
     yield "save", opened(lambda checkpoint: checkpoint.write(b"next"))
+    yield "directory", opened(lambda checkpoint: checkpoint.directory("crawl"))
     if live is not None:
         yield "into", opened(lambda checkpoint: checkpoint.load(into=live()))
 
@@ -153,6 +154,19 @@ def fields_of_files(place: Path) -> Iterator[tuple[str, MemoryStorage]]:
     (source / "small").write_bytes(pickled(place))
     (source / "sub" / "large").write_bytes(b"x" * 40_000)
     tree, packs = written(lambda checkpoint: checkpoint.save(source))
+    for name, mutant in mutations(tree, place):
+        yield f"record {name}", home_with([plain(mutant)], packs)
+
+
+def fields_of_directories(place: Path) -> Iterator[tuple[str, MemoryStorage]]:
+    def save(checkpoint: Checkpoint) -> None:
+        crawl = checkpoint.directory("crawl")
+        (crawl / "sub").mkdir()
+        (crawl / "small").write_bytes(pickled(place))
+        (crawl / "sub" / "large").write_bytes(b"x" * 40_000)
+        checkpoint.write(b"state")
+
+    tree, packs = written(save)
     for name, mutant in mutations(tree, place):
         yield f"record {name}", home_with([plain(mutant)], packs)
 
@@ -351,6 +365,7 @@ HOMES = {
     "state": fields_of_a_state,
     "skeleton": skeletons,
     "files": fields_of_files,
+    "directories": fields_of_directories,
     "bombs": bombs,
 }
 
