@@ -95,6 +95,19 @@ def lay_out(place: Path) -> Path:
     return place
 
 
+def crawled(step: int) -> dict[str, bytes]:
+    """What is in the working directory `crawl` after so many steps: path -> content."""
+    files = {f"pages/{page}": pattern(f"page {page}", 3_000) for page in range(step)}
+    return {**files, "log": b"line\n" * step, "same": pattern("same", 50_000)}
+
+
+def crawl(place: Path, step: int) -> None:
+    """Make that of what is there after one step less."""
+    (place / "pages").mkdir(exist_ok=True)
+    for name, data in crawled(step).items():
+        (place / name).write_bytes(data)
+
+
 @task
 def produce(n: int) -> dict[str, list[int]]:
     """A value that is too large for the journal."""

@@ -1,8 +1,9 @@
 """Make a golden home: `python -m tests.compat.make NAME` writes `tests/compat/homes/NAME.tar.gz`.
 
 It holds what the format of now makes of an interrupted run, of lineages with several terms, a zombie's
-record, a torn end, tensors, and of signed records; and the fingerprint of the format, so that a change of
-it without a new golden home is found. Homes that are there already are never made again.
+record, a torn end, tensors, working directories, and of signed records; and the fingerprint of the format,
+so that a change of it without a new golden home is found. Homes that are there already are never made
+again.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def main() -> None:
         place.mkdir()
         make_run(place / "home", Path(scratch))
         make_lineages(place / "home")
+        make_directories(place / "home")
         make_signed(place / "signed")
         (place / "golden.json").write_text(json.dumps(fingerprint(), indent=1) + "\n")
         forget_this_machine(place)
@@ -130,6 +132,29 @@ def make_lineages(home: Path) -> None:
     with open_checkpoint(f"{home}/tensors") as checkpoint:
         for step in range(2):
             checkpoint.save(golden.tensors(step))
+
+
+def make_directories(home: Path) -> None:
+    """A lineage with working directories beside bytes, files and state; one attempt never asks for them."""
+    from tests.compat import headway_golden as golden
+
+    from headway import open_checkpoint
+
+    url = f"{home}/directories"
+    with open_checkpoint(url, keep="all") as checkpoint:
+        checkpoint.write(b"before there was any")
+        place = checkpoint.directory("crawl")
+        (checkpoint.directory("small") / "note").write_bytes(b"a note")
+        golden.crawl(place, 1)
+        checkpoint.write(b"small")
+        golden.crawl(place, 2)
+        checkpoint.save(golden.state(2, large=True))
+        golden.crawl(place, 3)
+        checkpoint.save(golden.state(3, large=True), wait=False).wait()
+        golden.crawl(place, 4)
+        checkpoint.save(place / "same")
+    with open_checkpoint(url, keep="all") as checkpoint:
+        checkpoint.save(golden.state(5, large=False))
 
 
 def make_signed(home: Path) -> None:

@@ -29,6 +29,7 @@ from headway.model.events import AttemptEnded
 from headway.model.manifest import Manifest
 from headway.ports import Storage
 from headway.testing.comparing import difference
+from headway.testing.playing import files_in
 
 ARCHIVES = sorted(HOMES.glob("*.tar.gz"))
 EVERY: list[Callable[[], Any]] = [
@@ -182,6 +183,40 @@ def test_a_lineage_of_several_terms_is_whole_and_goes_on(home: Home) -> None:
     with open_checkpoint(f"{home.path}/terms") as checkpoint:
         assert difference(checkpoint.load(), golden.state(9, large=True)) == ""
         assert len(checkpoint.history()) == len(saved) + 1
+
+
+def test_working_directories_come_back_with_what_they_were_saved_with(home: Home) -> None:
+    prefix = "lineages/directories"
+    manifests = read_lineage(home.storage, prefix).manifests
+    if not manifests:
+        pytest.skip("a home from before there were any")
+    given = [
+        {"data": (0o644, b"before there was any")},
+        {"data": (0o644, b"small")},
+        golden.state(2, large=True),
+        golden.state(3, large=True),
+        {"same": (0o644, golden.pattern("same", 50_000))},
+        golden.state(5, large=False),
+    ]
+    packs = f"{prefix}/packs"
+    for manifest, saved, step in zip(manifests, given, [0, 1, 2, 3, 4, 4], strict=True):
+        found = held(home.storage, prefix, manifest.only(manifest.given))
+        assert difference(found, saved) == "", manifest.number
+        files = {
+            entry.name: b"".join(content(home.storage, packs, manifest, entry))
+            for entry in manifest.beside
+            if entry.kind == "file"
+        }
+        crawled = {f"crawl/{name}": data for name, data in golden.crawled(step).items()}
+        assert files == ({**crawled, "small/note": b"a note"} if step else {})
+    with open_checkpoint(f"{home.path}/directories") as checkpoint:
+        place = checkpoint.directory("crawl")
+        assert files_in(place) == golden.crawled(4)
+        assert difference(checkpoint.load(), golden.state(5, large=False)) == ""
+        golden.crawl(place, 5)
+        checkpoint.write(b"on")
+    with open_checkpoint(f"{home.path}/directories") as checkpoint:
+        assert files_in(checkpoint.directory("crawl")) == golden.crawled(5)
 
 
 def test_a_torn_end_is_told_and_passed_over(home: Home) -> None:
