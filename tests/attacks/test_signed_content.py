@@ -40,10 +40,20 @@ def files(checkpoint: Checkpoint, place: Path, value: int) -> None:
     checkpoint.save(place)
 
 
+def directory(checkpoint: Checkpoint, _: Path, value: int) -> None:
+    """A file that is left alone when it has this content already: it is not read again then."""
+    file = checkpoint.directory("crawl") / "file"
+    data = bytes([value]) * SIZE
+    if not file.exists() or file.read_bytes() != data:
+        file.write_bytes(data)
+    checkpoint.write(b"state")
+
+
 SAVES: dict[str, Callable[[Checkpoint, Path, int], object]] = {
     "bytes": lambda checkpoint, _, value: checkpoint.write(bytes([value]) * SIZE),
     "files": files,
     "state": lambda checkpoint, _, value: checkpoint.save(state(value)),
+    "directory": directory,
     "copied": lambda checkpoint, _, value: checkpoint.save(state(value), wait=False).wait(),
 }
 

@@ -964,7 +964,7 @@ MUTANTS: list[tuple[Mutant, Scenario]] = [
     (
         Mutant(
             "thin packs referred to",
-            (Edit("working", "if place[0] not in thin}", "}"),),
+            (Edit("working", "if place[0] not in thin and fits(chunk[0])}", "}"),),
         ),
         _thin,
     ),

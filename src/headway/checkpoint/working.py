@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from headway.checkpoint.beside import Beside
 from headway.checkpoint.fill import Filler, Target, sized
+from headway.checkpoint.identity import fits
 from headway.checkpoint.restore import corrupt
 from headway.checkpoint.save import INLINE, Content, KnownChunks, known_chunks
 from headway.checkpoint.several import to_directories
@@ -353,9 +354,11 @@ def _prove(turn: Turn, manifest: Manifest) -> None:
 
 
 def _chunks(turn: Turn, thin: set[str]) -> KnownChunks:
-    """The chunks that may be referred to (D6)."""
+    """The chunks that may be referred to (D6); with a key, not those that are known by a mere checksum."""
     known = {} if turn.good is None else known_chunks(turn.good)
-    return {chunk: place for chunk, place in known.items() if place[0] not in thin}
+    return {
+        chunk: place for chunk, place in known.items() if place[0] not in thin and fits(chunk[0])
+    }
 
 
 def _stored(turn: Turn, entries: Sequence[Entry], packs: Sequence[str]) -> tuple[int, ...]:
