@@ -878,9 +878,9 @@ MUTANTS: list[tuple[Mutant, Scenario]] = [
             (
                 Edit(
                     "working",
-                    "known = {} if turn.good is None else known_chunks(turn.good)",
+                    "known = {} if good is None else known_chunks(good.only(good.beside))",
                     "known = vars(turn).setdefault('ever', {}); "
-                    "known.update({} if turn.good is None else known_chunks(turn.good))",
+                    "known.update({} if good is None else known_chunks(good))",
                 ),
             ),
         ),
@@ -964,7 +964,7 @@ MUTANTS: list[tuple[Mutant, Scenario]] = [
     (
         Mutant(
             "thin packs referred to",
-            (Edit("working", "if place[0] not in thin and fits(chunk[0])}", "}"),),
+            (Edit("working", "if place[0] not in thin and fits", "if fits"),),
         ),
         _thin,
     ),

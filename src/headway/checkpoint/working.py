@@ -355,7 +355,8 @@ def _prove(turn: Turn, manifest: Manifest) -> None:
 
 def _chunks(turn: Turn, thin: set[str]) -> KnownChunks:
     """The chunks that may be referred to (D6); with a key, not those that are known by a mere checksum."""
-    known = {} if turn.good is None else known_chunks(turn.good)
+    good = turn.good
+    known = {} if good is None else known_chunks(good.only(good.beside))
     return {
         chunk: place for chunk, place in known.items() if place[0] not in thin and fits(chunk[0])
     }
