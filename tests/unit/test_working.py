@@ -6,6 +6,8 @@ import io
 import mmap
 import os
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +21,7 @@ from tests.crash.mutants import Edit, Mutant, planted
 from tests.stores import KINDS, fresh
 
 from headway import InputError, open_checkpoint
-from headway.checkpoint import handle, lineage, snapshot, working
+from headway.checkpoint import handle, lineage, private, snapshot, working
 from headway.checkpoint.audit import Audit
 from headway.checkpoint.garbage import collect
 from headway.checkpoint.handle import Checkpoint
@@ -299,6 +301,55 @@ def test_a_headway_that_knows_nothing_of_it_refuses(
     monkeypatch.setattr(lineage, "_DECODER", msgspec.msgpack.Decoder(Manifest | Dropped))
     with pytest.raises(CheckpointCorrupt, match="newer headway"):
         node.attempt().read()
+
+
+def left_behind(place: Path) -> list[Path]:
+    return [path for path in place.iterdir() if path.name.startswith("headway-files-")]
+
+
+def test_what_a_killed_process_left_is_removed_and_nobody_elses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "tmp"
+    place.mkdir()
+    program = (
+        "import sys, time; from headway import open_checkpoint\n"
+        "with open_checkpoint(sys.argv[1]) as checkpoint:\n"
+        "    file = checkpoint.directory('crawl') / 'locked' / 'file'\n"
+        "    file.parent.mkdir(); file.touch(); file.parent.chmod(0o500)\n"
+        "    print('ready', flush=True); time.sleep(100)\n"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, f"{tmp_path}/home/{name}"],
+            env={**os.environ, "TMPDIR": str(place)},
+            stdout=subprocess.PIPE,
+        )
+        for name in ("alive", "dead")
+    ]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+        processes[1].kill()
+        processes[1].wait()
+        assert len(left_behind(place)) == 2
+        monkeypatch.setattr("tempfile.tempdir", str(place))
+
+        def use() -> list[Path]:
+            with open_checkpoint(f"{tmp_path}/home/other") as checkpoint:
+                checkpoint.directory("crawl")
+            return left_behind(place)
+
+        assert len(use()) == 2, "it may have been about to lock it"
+        monkeypatch.setattr(private, "AGE", -1.0)
+        (there,) = use()
+        assert (there / "directories" / "crawl" / "locked" / "file").exists()
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert use() == []
 
 
 # What every attempt carries on (D4)

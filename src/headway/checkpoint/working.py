@@ -17,15 +17,13 @@ D6 A file is not read again only if its mark is what it was when this process la
    could be trusted then (`snapshot`); and only chunks of a checkpoint that this process wrote or verified
    are referred to. What is in thin packs is written anew, as for states.
 D7 Each attempt has a place of its own, private to the user, and empty before it is filled. It goes with the
-   attempt.
+   attempt (`private`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,6 +33,7 @@ from typing import TYPE_CHECKING, TypeVar
 from headway.checkpoint.beside import Beside
 from headway.checkpoint.fill import Filler, Target, sized
 from headway.checkpoint.identity import fits
+from headway.checkpoint.private import LOCK, Private, remove
 from headway.checkpoint.restore import corrupt
 from headway.checkpoint.save import INLINE, Content, KnownChunks, known_chunks
 from headway.checkpoint.several import to_directories
@@ -103,8 +102,7 @@ class Working:
 
     def __init__(self, parent: Path | None = None) -> None:
         self._parent = parent
-        self._process = os.getpid()
-        self._place: Path | None = None
+        self._place: Private | None = None
         self._names: list[str] = []
         self._asked = False  # the body has been given a path
         self._of: int | None = None  # the checkpoint that was loaded, or saved, last
@@ -129,7 +127,7 @@ class Working:
         if name not in self._names:
             path = self._at(name)
             try:
-                path.mkdir()
+                path.mkdir(parents=True)
             except OSError as error:
                 raise storage_error(error, f"make {path}", place=str(path)) from error
             self._names.append(name)
@@ -210,11 +208,11 @@ class Working:
         if not copy:
             return lambda: self._settled(lambda moment: self._written(turn, moment, None))
         folder = self._root() / "copies"
-        _remove(folder)  # of a save that was interrupted
+        remove(folder)  # of a save that was interrupted
         thin = turn.thin()
 
         def taken(moment: _Moment) -> Written:
-            _remove(folder)
+            remove(folder)
             folder.mkdir()
             copies = Copies(folder)
             chunks = _chunks(turn, thin)
@@ -228,7 +226,7 @@ class Working:
                 try:
                     return self._written(turn, moment, copies, thin)
                 finally:
-                    _remove(folder)
+                    remove(folder)
 
             return written
 
@@ -264,7 +262,7 @@ class Working:
                     f"{path}, which directory({name!r}) gave, is no directory any more. Leave it in place, "
                     "and remove what is in it instead."
                 )
-        trust = Trust(self._root() / "clock", self._at())
+        trust = Trust(self._root() / LOCK, self._at())
         marks = look(self._at(), self._names)
         files = {name: mark for name, mark in marks.items() if not mark.is_directory}
         kept = {n: self._entries[n] for n, mark in files.items() if self._marks.get(n) == mark}
@@ -316,16 +314,8 @@ class Working:
 
     def _root(self) -> Path:
         if self._place is None:
-            try:
-                self._place = Path(tempfile.mkdtemp(prefix="headway-", dir=self._parent))
-                (self._place / "clock").touch()
-                (self._place / "directories").mkdir()
-            except OSError as error:
-                where = str(self._parent or tempfile.gettempdir())
-                raise storage_error(
-                    error, f"make a place for working directories in {where}", place=where
-                ) from error
-        return self._place
+            self._place = Private(self._parent)
+        return self._place.path
 
     def _at(self, name: str = "") -> Path:
         return self._root() / "directories" / name
@@ -335,8 +325,8 @@ class Working:
         place, self._place = self._place, None
         self._names, self._of = [], None
         self._entries, self._marks, self._last = {}, {}, {}
-        if place is not None and os.getpid() == self._process:
-            _remove(place)
+        if place is not None:
+            place.remove()
 
 
 def _prove(turn: Turn, manifest: Manifest) -> None:
@@ -370,11 +360,3 @@ def _stored(turn: Turn, entries: Sequence[Entry], packs: Sequence[str]) -> tuple
         for chunk in entry.chunks:
             ends[chunk.pack] = max(ends[chunk.pack], chunk.offset + chunk.length)
     return tuple(ends)
-
-
-def _remove(place: Path) -> None:
-    """Remove a tree, read-only directories in it too. Never raises."""
-    for base, _, _ in os.walk(place):
-        with contextlib.suppress(OSError):
-            os.chmod(base, 0o700)
-    shutil.rmtree(place, ignore_errors=True)
