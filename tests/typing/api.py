@@ -97,6 +97,7 @@ def checkpoints() -> None:
     assert_type(cp.read(), bytes | None)
     assert_type(cp.restore(), Path | None)
     assert_type(cp.restore("here"), Path | None)
+    assert_type(cp.directory("crawl"), Path)
     cp.write(b"state")
     cp.write(bytearray(b"state"))
     cp.save("file")
