@@ -22,6 +22,7 @@ from headway import open_checkpoint
 from headway.checkpoint.handle import Checkpoint
 from headway.engine.context import Context, entered
 from headway.model.errors import HeadwayError, InputError, Preempted
+from headway.testing.comparing import difference
 from headway.testing.memory import MemoryStorage
 
 pytest.importorskip("lightning", reason="no Lightning: `make frameworks` installs it")
@@ -159,6 +160,29 @@ def test_a_training_that_ended_goes_on_when_it_may_take_longer(tmp_path: Path, a
     seen = Seen()
     assert trial.attempt(lambda _: trained(tmp_path, [seen, resume()])) == wanted
     assert seen.batches[0] == (2, 0)
+
+
+@pytest.mark.parametrize("name", ["plain", "stateful"])
+def test_files_that_lightning_saves_meanwhile_are_as_they_were(name: str, tmp_path: Path) -> None:
+    """Somebody may go on from them without headway."""
+    import lightning.pytorch as pl
+    import torch
+
+    kept = []
+    for place, mine in [("with", True), ("without", False)]:
+        saver = pl.callbacks.ModelCheckpoint(tmp_path / place, every_n_train_steps=3, save_top_k=-1)
+
+        def body(_: Any, saver: Any = saver, mine: bool = mine) -> str:
+            callbacks = [saver, *([resume()] if mine else [])]
+            more = {**VARIANTS[name], "enable_checkpointing": True, "epochs": 2}
+            return trained(tmp_path, callbacks, **more)
+
+        Trial(MemoryStorage(trusted=False)).attempt(body)
+        files = sorted((tmp_path / place).iterdir())
+        found = [torch.load(file, weights_only=False) for file in files]
+        kept.append([(file.name, each["loops"]) for file, each in zip(files, found, strict=True)])
+    assert len(kept[0]) == 4
+    assert difference(kept[0], kept[1]) == ""
 
 
 class Told:

@@ -195,6 +195,7 @@ class _Training:
         self._loaded: dict[str, Any] = {}
         self._rest: dict[str, Any] | None = None  # to be put in place at the first batch
         self._random: Any = None  # the states there
+        self._places: list[dict[str, Any]] | None = None  # where the loaders were
         self._watched: list[Watched] = []
         loop = trainer.fit_loop
         self._changed = [
@@ -235,6 +236,7 @@ class _Training:
         return {
             "lightning": dump.checkpoint,
             "stopped": bool(self._trainer.should_stop),
+            "loaders": [each.place() for each in self._watched],
             "logged": logged(self._trainer),
         }
 
@@ -249,11 +251,14 @@ class _Training:
         if not self._loaded:
             return
         self._random = randomness.snapshot()  # `track` has set them to what they were
-        self._rest = self._loaded["logged"]
+        self._rest, self._places = self._loaded["logged"], self._loaded["loaders"]
         self._trainer.should_stop = self._loaded["stopped"]
         connector = self._trainer._checkpoint_connector  # noqa: SLF001
 
         def resume_start(*_: Any, **__: Any) -> None:
+            del vars(connector)[
+                "resume_start"
+            ]  # once: a search for a learning rate asks for it too
             connector._loaded_checkpoint = self._loaded["lightning"]  # noqa: SLF001
             self._loaded = {}  # the connector forgets it too, when all is restored
 
@@ -268,11 +273,21 @@ class _Training:
             Watched(first, self._before, self._arrived),
             *(Watched(each, _nothing, _nothing) for each in others),
         ]
-        if loop._combined_loader_states_to_load and loop.restarting:  # noqa: SLF001
+        places, self._places = self._places, None
+        if places is None:
             type(loop)._load_combined_loader_states(loop)  # noqa: SLF001
-        elif self._random is not None:  # an epoch had ended: the next one begins
+        elif not loop.restarting:  # an epoch had ended: the next one begins
             self._watched[0].begin_with(self._random)
             self._random = None
+        elif len(places) == len(self._watched):
+            loop._combined_loader_states_to_load = []  # noqa: SLF001  # they are in the places
+            for each, place in zip(self._watched, places, strict=True):
+                each.begin_at(place)
+        else:
+            raise InputError(
+                f"the Trainer has {len(self._watched)} loaders to train from now, and {len(places)} in the "
+                "checkpoint. Give it the same, or start over with a new `headway run`."
+            )
 
     def _on_run_start(self, data_fetcher: Any) -> None:
         """In place of the epoch loop's, which is called when it is where it was. Lightning goes on as if it

@@ -38,6 +38,13 @@ class Watched:
         self._arrived = arrived
         self._begun = randomness.snapshot()
         self._goal: dict[str, Any] | None = None
+        # Lightning saves what has these two, and loads it again, maybe where nothing is watched.
+        self._stateful = {
+            name: getattr(loader, name)
+            for name in ("state_dict", "load_state_dict")
+            if hasattr(loader, name)
+        }
+        vars(self).update(self._stateful)
 
     def __getattr__(self, name: str) -> Any:
         if name == "loader":  # it is being copied, and has nothing yet
@@ -65,6 +72,9 @@ class Watched:
             if resumed is None:
                 self._before()
             else:
+                for name in ("state_dict", "load_state_dict"):
+                    vars(self).pop(name, None)
+                vars(self).update(self._stateful)
                 self._arrived(resumed)
                 resumed = None
             try:
@@ -78,9 +88,15 @@ class Watched:
         """Begin at the first item, with these random states, when it is gone over next."""
         table = randomness.Table()
         row = table.put(states)
-        self._goal = {"at": 0, "begun": row, "states": table.states, "position": None}
+        self.begin_at({"at": 0, "begun": row, "states": table.states, "position": None})
 
-    def state_dict(self) -> dict[str, Any]:
+    def begin_at(self, place: dict[str, Any]) -> None:
+        """Begin where `place` was asked for, when it is gone over next. Till then it has what Lightning
+        looks for in a loader before it warns that one cannot do this."""
+        self._goal = place
+        vars(self).update(state_dict=dict, load_state_dict=_nothing)
+
+    def place(self) -> dict[str, Any]:
         """Where it is, between two items."""
         table = randomness.Table()
         return {
@@ -90,6 +106,6 @@ class Watched:
             "position": self._items.position(done=True),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Begin there, when it is gone over next."""
-        self._goal = state
+
+def _nothing(_: Any) -> None:
+    pass
