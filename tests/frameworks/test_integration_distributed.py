@@ -240,6 +240,33 @@ def test_ranks_that_are_killed_while_they_save_leave_a_whole_state(
     count("R9", "SIGKILLs of frameworks", said["kills"])
 
 
+@pytest.mark.reliability("R9")
+def test_ranks_that_torchrun_starts_go_on_when_one_is_killed(tmp_path: Path) -> None:
+    made = []
+    for more in ([], ["killed"]):
+        folder = tmp_path / "-".join(["ranks", *more])
+        folder.mkdir()
+        program = str(ROOT / "tests" / "frameworks" / "programs" / "torchrun_ranks.py")
+        torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", program]
+        done = subprocess.run(
+            [sys.executable, "-m", "headway", "exec", "--retries", "2", "--",
+             sys.executable, "-m", *torchrun, str(folder), *more],
+            env={
+                **os.environ,
+                "HEADWAY_HOME": str(folder / "home"),
+                "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
+            },
+            capture_output=True, text=True, check=False, timeout=110,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        made.append((folder / "made").read_text())
+        begun = sorted(each.name for each in folder.glob("attempt-*"))
+        assert begun == ["attempt-0-from-0", "attempt-1-from-3", "attempt-2-from-6"][: len(begun)]
+        assert len(begun) == (3 if more else 1)
+    assert made[0] == made[1]
+    count("R9", "SIGKILLs of frameworks", 2)
+
+
 # What can be wrong
 
 
