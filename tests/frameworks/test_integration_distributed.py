@@ -312,6 +312,16 @@ def test_what_is_no_data_is_refused_where_others_can_write() -> None:
         reader(Checkpoint(theirs, PREFIX, attempt=1))
 
 
+def test_an_older_pytorch_is_not_believed_that_it_runs_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checkpoint = Checkpoint(MemoryStorage(trusted=False), PREFIX)
+    dcp.save({"step": 1}, storage_writer=writer(checkpoint))
+    monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
+    with pytest.raises(UntrustedState, match=r"PyTorch 2\.5\.1"):
+        reader(checkpoint)
+
+
 def test_code_in_a_forged_item_does_not_run(tmp_path: Path) -> None:
     mine = MemoryStorage()
     checkpoint = Checkpoint(mine, PREFIX)

@@ -13,6 +13,9 @@ from headway.checkpoint import tensors
 from headway.integrations.lent import Lender, Loan
 from headway.model.errors import InputError, UntrustedState
 
+_SOUND = (2, 6)
+"""The first PyTorch whose `weights_only` loading keeps its word."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lent:
@@ -98,8 +101,14 @@ def plain(content: bytes, name: str) -> Any:
     """The value that DCP made these bytes of, if it is data: DCP pickles whatever is no tensor.
 
     Raises:
-        UntrustedState: it is something else.
+        UntrustedState: it is something else; or this PyTorch may run code all the same.
     """
+    if tuple(map(int, torch.__version__.split(".")[:2])) < _SOUND:
+        raise UntrustedState(
+            f"{name} would be read by PyTorch {torch.__version__}, which can be made to run code even by "
+            "what it takes for data (CVE-2025-32434), and others can write to the home. Use PyTorch 2.6 or "
+            "newer."
+        )
     try:
         return torch.load(io.BytesIO(content), weights_only=True)
     except Exception as error:
