@@ -28,7 +28,7 @@ _SAVED = re.compile(r"checkpoint (\d+) saved")
 
 def script(place: Path, folder: str) -> Path:
     """An example as a user would have it, which trains for some seconds."""
-    text = (ROOT / folder / "with_pytorch.py").read_text()
+    text = (ROOT / folder / "torch_digits.py").read_text()
     assert "print(train())" in text
     made = place / folder.replace("/", "_") / "plain.py"
     made.parent.mkdir()

@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.frameworks,
     pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),  # of loaders with workers
 ]
-EXAMPLE = "with_pytorch"
+EXAMPLE = "torch_digits"
 
 
 def example(**arguments: int) -> Example:
