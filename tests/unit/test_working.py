@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
 import mmap
 import os
 import stat
@@ -39,7 +41,7 @@ from headway.model.manifest import Accompanied, Dropped, Manifest
 from headway.model.settings import Keep
 from headway.storage.local import LocalStorage
 from headway.testing.comparing import difference
-from headway.testing.faults import Fail
+from headway.testing.faults import Fail, Killed
 from headway.testing.memory import MemoryStorage
 
 PREFIX = "runs/r/nodes/n"
@@ -663,6 +665,55 @@ def test_a_save_that_fails_leaves_the_checkpoint_before(node: Node) -> None:
         found = tree(node.attempt().directory("crawl"))
         assert found == {"file": (0o644, b"2" * 50_000), "other": (0o644, b"")}
         (place / "other").unlink()
+
+
+@pytest.mark.parametrize("way", ["write", "state", "background"])
+def test_a_save_that_is_interrupted_anywhere_leaves_a_pair(tmp_path: Path, way: str) -> None:
+    """By an exception out of a signal handler, say; the body catches it, and saves again, or does not."""
+    for again, after in itertools.product((True, False), repeat=2):
+        struck, call = True, 0
+        while struck:
+            call += 1
+            node = Node(MemoryStorage(), tmp_path / "scratch")
+            failing = Fail(node.storage, None, after=after, error=Killed)
+            checkpoint = node.attempt(failing)
+            file = checkpoint.directory("crawl") / "file"
+            for number in (1, 2):
+                file.write_bytes(b"%d" % number * 50_000)
+                _save_as(checkpoint, "state", number)
+            file.write_bytes(b"3" * 50_000)
+            failing.arm(call)
+            with contextlib.suppress(Killed):
+                _save_as(checkpoint, way, 3)
+            struck = failing.struck > 0
+            failing.arm(None)
+            if again:
+                (file.parent / "other").touch()
+                _save_as(checkpoint, way, 4)
+            checkpoint.close()
+            checkpoint = node.attempt()
+            place = checkpoint.directory("crawl")
+            number = _saved_as(checkpoint)
+            assert number == 4 if again else number in {2, 3}
+            expected = {"file": (0o644, b"%d" % min(number, 3) * 50_000)}
+            assert tree(place) == (expected | {"other": (0o644, b"")} if again else expected)
+            checkpoint.close()
+        assert call > 4
+
+
+def _save_as(checkpoint: Checkpoint, way: str, number: int) -> None:
+    if way == "write":
+        checkpoint.write(b"%d" % number)
+    else:
+        state = {"n": number, "w": np.full(9_000, number)}
+        checkpoint.save(state, wait=way == "state").wait()
+
+
+def _saved_as(checkpoint: Checkpoint) -> int:
+    try:
+        return int((checkpoint.load() or {"n": 0})["n"])
+    except CheckpointError:
+        return int(checkpoint.read() or b"0")
 
 
 def pair(node: Node) -> None:

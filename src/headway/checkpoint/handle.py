@@ -314,18 +314,16 @@ class Checkpoint:
             CheckpointCorrupt, StorageError: as for `read`; or the directory could not be made.
         """
         checked_directory(name)
-        with self._lock:
-            self._usable()
-            if (there := self._working.given(name)) is not None:
-                return there
+        self._usable()
+        if (there := self._working.given(name)) is not None:
+            return there  # a save in the background may hold the lock for long
         self._states.drain()
         with self._lock:
             return self._working.path(self._begun(), name)
 
     def directories(self) -> dict[str, Path]:
         """The working directories that the next checkpoint will have: name -> path."""
-        with self._lock:
-            return self._working.paths()
+        return self._working.paths()
 
     def flush(self) -> None:
         """Wait for the saves that were begun; on return all of them are durable.
