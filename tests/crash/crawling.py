@@ -73,14 +73,16 @@ def judge(place: Path, pages: int) -> None:
         raise AssertionError(f"the state says {pages} pages, the log {lines}: {sorted(there)}")
 
 
-def lineage(url: str, pages: int, way: str) -> None:
+def lineage(url: str, pages: int, way: str, side: str = "") -> None:
     """Crawl outside of a run, or go on with that.
 
     Args:
         url: of the lineage.
         pages: how many there are.
         way: how it is saved.
+        side: file that takes a line for each page whose save has returned.
     """
+    notes = os.open(side or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with open_checkpoint(url) as checkpoint:
         if way == "directory first":
             place = checkpoint.directory("crawl")
@@ -96,6 +98,7 @@ def lineage(url: str, pages: int, way: str) -> None:
                 continue
             state = {"pages": page + 1, "w": np.full(20_000, page)}
             checkpoint.save(state, wait=way != "background")
+            os.write(notes, b"%d\n" % (page + 1))
         checkpoint.flush()
         judge(place, pages)
 

@@ -6,11 +6,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from typing import Any
 import pytest
 from tests.counting import count
 from tests.crash import crawling
+from tests.crash.mounts import disk
 from tests.crash.nursery import MARK, Nursery, descendants, survivors
+from tests.crash.tracing import log_of, needs_strace, points, run_traced, sample
 
 from headway import open_checkpoint
 from headway.checkpoint.lineage import read_lineage
@@ -29,7 +32,7 @@ pytestmark = pytest.mark.reliability("R2", "R9")
 
 BODY = "tests.crash.crawling:lineage"
 WAYS = ["state", "directory first", "background", "bytes"]
-PAGES = 30
+PAGES, FEW = 30, 4
 SAMPLE, RELEASE = 10, int(os.environ.get("HEADWAY_KILLS", "100"))
 MOST = 40  # attempts of one lineage
 
@@ -92,6 +95,104 @@ def _saved(url: str) -> int:
     """How many checkpoints there were."""
     home, _, name = url.rpartition("/")
     return read_lineage(LocalStorage(Path(home)), f"lineages/{name}").newest
+
+
+class Struck:
+    """Crawls that are killed before one system call each.
+
+    Args:
+        nursery: where children come from.
+        place: a directory for what is not the home.
+        homes: a directory for homes.
+        cut: cuts the power, and gives it back.
+    """
+
+    def __init__(
+        self, nursery: Nursery, place: Path, homes: Path, cut: Callable[[], None] = lambda: None
+    ) -> None:
+        self.nursery = nursery
+        self.place = place
+        self.homes = homes
+        self.cut = cut
+        self.count = self.saved = 0
+        (place / "scratch").mkdir()
+
+    def crawl(self, name: str, *inject: str) -> int:
+        """One attempt; how it ended."""
+        arguments = f"{self.homes}/{name}/crawl", FEW, "state", f"{self.place}/{name}.side"
+        child = self.nursery.child(BODY, *arguments, env={"TMPDIR": f"{self.place}/scratch"})
+        code = run_traced(child, self.place / "log", *inject)
+        assert code in {0, -signal.SIGKILL}, child.said()
+        return code
+
+    def points(self) -> list[tuple[str, int]]:
+        """The calls that concern the home."""
+        assert self.crawl("whole") == 0
+        return points(log_of(self.place / "log"), self.homes)
+
+    def strike(self, name: str, n: int) -> None:
+        """Kill before the n-th call of a name. What was acknowledged is there, and the body, which looks
+        whether files and state belong together, goes on to the end."""
+        case = f"{name}-{n}"
+        if self.crawl(case, f"{name}:signal=SIGKILL:when={n}") == 0:
+            return
+        self.count += 1
+        self.cut()
+        side = self.place / f"{case}.side"
+        acked = len(side.read_text().splitlines()) if side.exists() else 0
+        url = f"{self.homes}/{case}/crawl"
+        with open_checkpoint(url) as checkpoint:
+            state = checkpoint.load() or {"pages": 0}
+            assert acked <= state["pages"] <= acked + 1
+            self.saved += acked > 0
+            assert crawling.found(checkpoint.directory("crawl")) == crawling.expected(
+                state["pages"]
+            )
+        assert self.crawl(case) == 0
+        with open_checkpoint(url) as checkpoint:
+            assert crawling.found(checkpoint.directory("crawl")) == crawling.expected(FEW)
+        shutil.rmtree(self.homes / case)
+
+
+@needs_strace
+@pytest.mark.reliability("R1")
+@pytest.mark.parametrize(
+    "every", [pytest.param(9, id="sample"), pytest.param(1, id="all", marks=pytest.mark.slow)]
+)
+@pytest.mark.timeout(1800)
+def test_killed_before_any_call(nursery: Nursery, tmp_path: Path, every: int) -> None:
+    (tmp_path / "homes").mkdir()
+    struck = Struck(nursery, tmp_path, tmp_path / "homes")
+    where = sample(struck.points(), every)
+    for point in where:
+        struck.strike(*point)
+    assert struck.count >= 0.9 * len(where)
+    assert struck.saved > 5
+    count("R1", "kill points of saves with a directory", struck.count)
+
+
+@needs_strace
+@pytest.mark.root
+@pytest.mark.reliability("R3")
+@pytest.mark.parametrize(
+    "every", [pytest.param(8, id="sample"), pytest.param(1, id="all", marks=pytest.mark.slow)]
+)
+@pytest.mark.timeout(1800)
+def test_when_the_power_fails(nursery: Nursery, tmp_path: Path, every: int) -> None:
+    (tmp_path / "place").mkdir()
+    with disk(tmp_path, "ext4") as plugged:
+
+        def cut() -> None:
+            plugged.fail()
+            plugged.power_cycle()
+
+        struck = Struck(nursery, tmp_path / "place", plugged.root, cut)
+        where = sample(struck.points(), every)
+        for point in where:
+            struck.strike(*point)
+    assert struck.count >= 0.9 * len(where)
+    assert struck.saved > 2
+    count("R3", "power cuts of saves with a directory", struck.count)
 
 
 PROGRAM = Path(crawling.__file__)
