@@ -98,16 +98,20 @@ def test_a_killed_training_ends_with_the_same_weights_rates_and_metrics(
     name: str, tmp_path: Path, alone: Any
 ) -> None:
     wanted, seen = alone(name)
-    mid = name not in {"two loaders", "unsized"}
     last = VARIANTS[name].get("limit_train_batches", BATCHES) - 1
+    within = 0
     for when in [[(0, 3), (0, 5), (2, 1)], [(1, 0), (2, last)], [(0, 1), (EPOCHS - 1, 2)]]:
         made, logged, begun = killed_at(when, tmp_path, **VARIANTS[name])
         assert made == wanted, when
         assert logged[-len(seen.logged) :] == seen.logged[-len(logged) :], when
-        epoch, batch = when[-1]
-        at_most = 3 if mid else BATCHES  # a save may be in flight, and gradients may be due
-        assert (epoch, batch - at_most) <= begun <= (epoch, batch), (when, begun)
+        behind = (when[-1][0] - begun[0]) * (last + 1) + when[-1][1] - begun[1]
+        assert 0 <= behind <= last + 1, (
+            when,
+            begun,
+        )  # a save may be in flight, or gradients be due
+        within += begun[1] > 0
         count("R9", "interrupted attempts of frameworks", len(when))
+    assert (within > 0) is (name not in {"two loaders", "unsized"})
 
 
 def test_what_headway_saves_changes_nothing(tmp_path: Path, alone: Any) -> None:
