@@ -121,7 +121,8 @@ def attempt(
         with notice:
             _set_environment(spec)
             storage = _storage(spec.home)
-            task = _task(spec.task, spec.program)
+            with notice.importing():
+                task = _task(spec.task, spec.program)
 
             def checkpoint_of(node: str) -> Checkpoint:
                 found = Checkpoint(

@@ -57,6 +57,38 @@ def test_an_import_is_not_torn_in_two(
     assert importlib.import_module("torn_in_two").whole
 
 
+def test_the_import_of_the_program_is_interrupted(
+    notice: Notice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "takes_long.py").write_text(
+        "import signal, time\nsignal.raise_signal(signal.SIGTERM)\ntime.sleep(60)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    began = time.monotonic()
+    with pytest.raises(Preempted), notice, notice.importing():
+        importlib.import_module("takes_long")
+    assert time.monotonic() - began < 10
+
+
+def test_a_program_that_caught_the_request_does_not_run(
+    notice: Notice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "swallows.py").write_text(
+        "import signal\ntry:\n    signal.raise_signal(signal.SIGTERM)\nexcept BaseException: pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    ran = []
+
+    def attempt() -> None:
+        with notice.importing():
+            importlib.import_module("swallows")
+        ran.append(True)
+
+    with pytest.raises(Preempted), notice:
+        attempt()
+    assert not ran
+
+
 def test_after_the_end_nothing_is_sent_again(
     notice: Notice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

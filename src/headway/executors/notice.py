@@ -1,7 +1,8 @@
 """Being told to go: SIGTERM becomes `Preempted` in the body, once.
 
-Never in the midst of a frame that headway sends; nor of an import, because what is torn in two there may be
-half there for good, without an error.
+Never in the midst of a frame that headway sends; nor of an import in the body, because what is torn in two
+there may be half there for good, without an error. The import of the program itself may take as long as it
+likes, and is interrupted; whatever comes of it then, the body does not begin.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Notice:
         self._listening = False
         self._shields = 0
         self._holds = 0
+        self._importing = False
 
     @property
     def told(self) -> bool:
@@ -59,7 +61,7 @@ class Notice:
     def go(self) -> NoReturn:
         """See `ports.Leave`."""
         self._raised = True
-        raise Preempted("the process was told to go (SIGTERM), and its loop's state is saved")
+        raise Preempted("the process was told to go (SIGTERM), and left when it could")
 
     def install(self) -> None:
         """Take over SIGTERM and SIGINT, and let in the signals that the keeper held back.
@@ -76,7 +78,7 @@ class Notice:
         self._told = True
         if not self._listening or self._raised:
             return
-        if _imports(frame):
+        if not self._importing and _imports(frame):
             _try_again()
         elif self._shields == 0:
             self._raise()
@@ -97,6 +99,18 @@ class Notice:
         traceback: TracebackType | None,
     ) -> None:
         self._listening = False
+
+    @contextlib.contextmanager
+    def importing(self) -> Iterator[None]:
+        """Within it the program is imported: `Preempted` is raised there, and again at the end if somebody
+        caught it, as compiled modules do."""
+        self._importing = True
+        try:
+            yield
+        finally:
+            self._importing = False
+        if self._told:
+            self.go()
 
     @contextlib.contextmanager
     def shield(self) -> Iterator[None]:
