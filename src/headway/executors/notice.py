@@ -1,8 +1,8 @@
 """Being told to go: SIGTERM becomes `Preempted` in the body, once.
 
-Never in the midst of a frame that headway sends; nor of an import in the body, because what is torn in two
-there may be half there for good, without an error. The import of the program itself may take as long as it
-likes, and is interrupted; whatever comes of it then, the body does not begin.
+Never in the midst of a frame that headway sends; nor of an import, because what is torn in two there may be
+half there for good, without an error, or end the process, as compiled modules do. The program's own lines,
+which may take as long as they like when it is imported, are interrupted; the body does not begin then.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from typing import Any, NoReturn
 from headway.model.errors import Preempted
 
 _HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+_MAKING = {"create_module", "exec_module"}  # methods of Python's loaders
 
 Handler = Callable[[int, FrameType | None], Any] | signal.Handlers
 
@@ -78,7 +80,7 @@ class Notice:
         self._told = True
         if not self._listening or self._raised:
             return
-        if not self._importing and _imports(frame):
+        if _imports(frame) > self._importing:
             _try_again()
         elif self._shields == 0:
             self._raise()
@@ -102,8 +104,8 @@ class Notice:
 
     @contextlib.contextmanager
     def importing(self) -> Iterator[None]:
-        """Within it the program is imported: `Preempted` is raised there, and again at the end if somebody
-        caught it, as compiled modules do."""
+        """Within it the program is imported: `Preempted` is raised in its own lines, and again at the end
+        if they caught it."""
         self._importing = True
         try:
             yield
@@ -127,13 +129,15 @@ class Notice:
                 self._raise()
 
 
-def _imports(frame: FrameType | None) -> bool:
-    """Whether an import is going on."""
+def _imports(frame: FrameType | None) -> int:
+    """How many modules are being made, one within the other."""
+    found = 0
     while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            return True
+        code = frame.f_code
+        if code.co_name in _MAKING and code.co_filename.startswith("<frozen importlib"):
+            found += 1
         frame = frame.f_back
-    return False
+    return found
 
 
 def _try_again() -> None:
