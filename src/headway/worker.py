@@ -152,7 +152,7 @@ def attempt(
                 send,
                 inputs=spec.inputs_digest,
                 scratch=scratch,
-                record=functools.partial(record_of, storage),
+                record=functools.partial(record_of, storage, spec.run),
                 beside=lambda name: checkpoint_of(beside(spec.node, name)),
             )
             before = _before(task)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 import keras
 import pytest
 from tests.frameworks.keras_bodies import IMAGES, LABELS, forget
-from tests.frameworks.killing import Killed, Trial
+from tests.frameworks.killing import Killed, Trial, run_program
 
 import headway
 from headway.integrations.keras import Resume
@@ -117,18 +115,9 @@ def killed() -> None:
 
 def sigkill(home: str) -> None:
     wanted = fitted(At(None, None), resume=False)
-    program = Path(home, "program.py")
-    program.write_text(PROGRAM)
-    done = subprocess.run(
-        [sys.executable, "-m", "headway", "run", str(program), "train", "--json"],
-        env={**os.environ, "HEADWAY_HOME": f"{home}/home"},
-        capture_output=True, text=True, check=False, timeout=100,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    outcomes = [attempt["outcome"] for attempt in report["nodes"][0]["attempts"]]
+    result, outcomes = run_program(Path(home), PROGRAM)
     assert outcomes == ["killed", "killed", "succeeded"]
-    assert report["result"] == wanted
+    assert result == wanted
 
 
 def elsewhere(home: str) -> None:

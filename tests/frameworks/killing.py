@@ -140,9 +140,7 @@ class Example:
         wanted = self.plain()
         whole = Lines(self._module)
         self.attempt(MemoryStorage(), whole)
-        program = home / "program.py"
-        program.write_text(
-            textwrap.dedent(f"""\
+        text = textwrap.dedent(f"""\
                 import functools
                 import os
                 import signal
@@ -167,24 +165,45 @@ class Example:
                     with lines.traced():
                         return example.train(**{self._arguments!r})
             """)
-        )
-        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-        environment = {
-            **os.environ,
-            "HEADWAY_HOME": str(home / "home"),
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        }
-        done = subprocess.run(
-            [sys.executable, "-m", "headway", "run", str(program), "train", "--json"],
-            env=environment, capture_output=True, text=True, check=False, timeout=100,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        report = json.loads(done.stdout)
-        assert report["result"] == wanted
-        *killed, last = [attempt["outcome"] for attempt in report["nodes"][0]["attempts"]]
+        result, (*killed, last) = run_program(home, text)
+        assert result == wanted
         assert last == "succeeded"
         assert killed == ["killed"] * max(2, len(killed))
         count("R9", "SIGKILLs of frameworks", len(killed))
+
+
+def run_program(
+    place: Path, text: str, *arguments: str, timeout: float = 100
+) -> tuple[Any, list[str]]:
+    """What the task `train` of a program returns, run with `headway run`, and how its attempts ended.
+
+    Args:
+        place: an empty directory; the program is in it, works there, and has its home there.
+        text: the program.
+        arguments: of the task, as on the command line.
+        timeout: seconds.
+    """
+    program = place / "program.py"
+    program.write_text(text)
+    paths = [str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, "-m", "headway", "run", str(program), "train", "--json", *arguments],
+        env={
+            **os.environ,
+            "HEADWAY_HOME": str(place / "home"),
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            "HF_HUB_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        },
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    return report["result"], [attempt["outcome"] for attempt in report["nodes"][0]["attempts"]]
 
 
 class Trial:

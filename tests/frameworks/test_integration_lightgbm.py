@@ -4,11 +4,7 @@ that was left alone."""
 from __future__ import annotations
 
 import gc
-import json
-import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.counting import count
-from tests.docs.markdown import ROOT
-from tests.frameworks.killing import Trial
+from tests.frameworks.killing import Trial, run_program
 
 import headway
 from headway.model.errors import HeadwayError, InputError
@@ -209,26 +204,9 @@ def test_parts_draw_differently_and_as_the_seed_says() -> None:
 def test_a_training_whose_worker_gets_a_signal_ends_with_the_same_model(tmp_path: Path) -> None:
     """SIGTERM waits for the end of the part."""
     wanted, _ = Trial().attempt(lambda _: trained(SAMPLED))
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    done = subprocess.run(
-        [sys.executable, "-m", "headway", "run", str(program), "train", "--json"],
-        env={
-            **os.environ,
-            "HEADWAY_HOME": str(tmp_path / "home"),
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    outcomes = [attempt["outcome"] for attempt in report["nodes"][0]["attempts"]]
+    result, outcomes = run_program(tmp_path, PROGRAM)
     assert outcomes == ["killed", "preempted", "succeeded"]
-    assert report["result"] == wanted
+    assert result == wanted
     count("R9", "SIGKILLs of frameworks", 1)
     count("R9", "SIGTERMs of frameworks", 1)
 

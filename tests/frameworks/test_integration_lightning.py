@@ -4,7 +4,6 @@ and metrics of one that was left alone."""
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import random
 import subprocess
@@ -16,7 +15,7 @@ from typing import Any, NoReturn
 import pytest
 from tests.counting import count
 from tests.docs.markdown import ROOT
-from tests.frameworks.killing import PREFIX, Killed, Trial, added_lines
+from tests.frameworks.killing import PREFIX, Killed, Trial, added_lines, run_program
 
 from headway import open_checkpoint
 from headway.checkpoint.handle import Checkpoint
@@ -269,24 +268,12 @@ def test_an_example_whose_worker_gets_real_signals_ends_with_the_same_weights(
 ) -> None:
     epochs = 10
     wanted = importlib.import_module(f"examples.plain.{EXAMPLE}").train(epochs)
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    done = subprocess.run(
-        [sys.executable, "-m", "headway", "run", str(program), "train", "--json",
-         "--epochs", str(epochs), "--number", str(number)],
-        env={
-            **os.environ,
-            "HEADWAY_HOME": str(tmp_path / "home"),
-            "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
-        },
-        capture_output=True, text=True, check=False, timeout=115,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    *killed, last = [attempt["outcome"] for attempt in report["nodes"][0]["attempts"]]
+    result, (*killed, last) = run_program(
+        tmp_path, PROGRAM, "--epochs", str(epochs), "--number", str(number), timeout=115
+    )
     assert last == "succeeded"
     assert killed == [{9: "killed", 15: "preempted"}[number]] * max(2, len(killed))
-    assert report["result"] == wanted
+    assert result == wanted
     count("R9", "SIGKILLs of frameworks" if number == 9 else "SIGTERMs of frameworks", len(killed))
 
 

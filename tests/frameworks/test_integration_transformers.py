@@ -4,17 +4,12 @@ left alone."""
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 from tests.counting import count
-from tests.docs.markdown import ROOT
-from tests.frameworks.killing import PREFIX, Trial
+from tests.frameworks.killing import PREFIX, Trial, run_program
 
 from headway.checkpoint.handle import Checkpoint
 from headway.engine.context import Context, entered
@@ -128,29 +123,9 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path, wanted: st
 def test_a_training_whose_worker_gets_sigkill_ends_with_the_same_weights(
     tmp_path: Path, wanted: str
 ) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    done = subprocess.run(
-        [sys.executable, "-m", "headway", "run", str(program), "train", "--json"],
-        env={
-            **os.environ,
-            "HEADWAY_HOME": str(tmp_path / "home"),
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-            "HF_HUB_OFFLINE": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-        },
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    outcomes = [attempt["outcome"] for attempt in report["nodes"][0]["attempts"]]
+    result, outcomes = run_program(tmp_path, PROGRAM, timeout=200)
     assert outcomes == ["killed", "killed", "succeeded"]
-    assert report["result"] == [wanted, 12]
+    assert result == [wanted, 12]
     count("R9", "SIGKILLs of frameworks", 2)
 
 

@@ -3,18 +3,13 @@ training."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.counting import count
-from tests.docs.markdown import ROOT
-from tests.frameworks.killing import Trial
+from tests.frameworks.killing import Trial, run_program
 
 import headway
 from headway.model.errors import HeadwayError, InputError
@@ -136,26 +131,9 @@ def test_a_killed_training_ends_with_the_same_model(
 @pytest.mark.reliability("R9")
 def test_a_training_whose_worker_gets_sigkill_ends_with_the_same_model(tmp_path: Path) -> None:
     wanted, _ = Trial().attempt(lambda _: trained(SAMPLED))
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    done = subprocess.run(
-        [sys.executable, "-m", "headway", "run", str(program), "train", "--json"],
-        env={
-            **os.environ,
-            "HEADWAY_HOME": str(tmp_path / "home"),
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    outcomes = [attempt["outcome"] for attempt in report["nodes"][0]["attempts"]]
+    result, outcomes = run_program(tmp_path, PROGRAM)
     assert outcomes == ["killed", "killed", "succeeded"]
-    assert report["result"] == wanted
+    assert result == wanted
     count("R9", "SIGKILLs of frameworks", 2)
 
 

@@ -41,21 +41,21 @@ def storage() -> MemoryStorage:
 
 
 def test_failures_and_seconds_of_all_runs_are_added_up(storage: MemoryStorage) -> None:
-    assert record_of(storage) == Record()
+    assert record_of(storage, "000001-0000") == Record()
     begin(storage, 1, "killed", "preempted")
     begin(storage, 2, "app error", "node lost", "oom")
     begin(storage, 3)
-    assert record_of(storage) == Record(5, 50.0)
+    assert record_of(storage, "000001-0000") == Record(5, 50.0)
 
 
 def test_what_succeeded_or_was_cancelled_is_no_failure(storage: MemoryStorage) -> None:
     begin(storage, 1, "killed", "cancelled")
-    assert record_of(storage) == Record(1, 20.0)
+    assert record_of(storage, "000001-0000") == Record(1, 20.0)
 
 
 def test_a_home_with_many_failures_is_saved_to_more_often(storage: MemoryStorage) -> None:
     begin(storage, 1, *["killed"] * 9)
-    assert record_of(storage).between < Record().between / 9
+    assert record_of(storage, "000001-0000").between < Record().between / 9
 
 
 def test_only_the_newest_runs_count(
@@ -65,14 +65,23 @@ def test_only_the_newest_runs_count(
     begin(storage, 1, *["killed"] * 5)
     begin(storage, 2, "killed")
     begin(storage, 3, "killed")
-    assert record_of(storage) == Record(2, 20.0)
+    assert record_of(storage, "000001-0000") == Record(2, 20.0)
+
+
+def test_over_a_network_only_this_run_is_asked_for(
+    storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MemoryStorage, "remote", True)
+    begin(storage, 1, "killed")
+    begin(storage, 2, *["killed"] * 5)
+    assert record_of(storage, "000001-0000") == Record(1, 10.0)
 
 
 def test_large_runs_are_left_out(storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rates, "_LARGEST", 30_000)
     begin(storage, 1, "killed")
     begin(storage, 2, *["killed"] * 300)
-    assert record_of(storage) == Record(1, 10.0)
+    assert record_of(storage, "000001-0000") == Record(1, 10.0)
 
 
 def test_a_slow_home_is_asked_no_longer_than_it_may(
@@ -80,7 +89,7 @@ def test_a_slow_home_is_asked_no_longer_than_it_may(
 ) -> None:
     monkeypatch.setattr(rates, "_MOST_SECONDS", -1.0)
     begin(storage, 1, "killed")
-    assert record_of(storage) == Record()
+    assert record_of(storage, "000001-0000") == Record()
 
 
 def test_a_damaged_run_is_left_out(storage: MemoryStorage) -> None:
@@ -88,7 +97,7 @@ def test_a_damaged_run_is_left_out(storage: MemoryStorage) -> None:
     damaged = begin(storage, 2, "killed")
     storage.delete(ledger_prefix(damaged))
     storage.create(f"{ledger_prefix(damaged)}/nonsense", b"nonsense")
-    assert record_of(storage) == Record(1, 10.0)
+    assert record_of(storage, "000001-0000") == Record(1, 10.0)
 
 
 def test_a_home_that_cannot_be_read_is_no_reason_to_fail(
@@ -98,4 +107,4 @@ def test_a_home_that_cannot_be_read_is_no_reason_to_fail(
         raise StorageUnavailable("a planted fault")
 
     monkeypatch.setattr(storage, "list", fail)
-    assert record_of(storage) == Record()
+    assert record_of(storage, "000001-0000") == Record()

@@ -55,8 +55,8 @@ class _Optimizer:
     def _tensors(self) -> Iterator[torch.Tensor]:
         for group in self._optimizer.param_groups:
             yield from group["params"]
-        for kept in self._optimizer.state.values():
-            yield from (each for each in kept.values() if isinstance(each, torch.Tensor))
+        for kept in list(self._optimizer.state.values()):  # at once: a save asks from its thread
+            yield from (each for each in list(kept.values()) if isinstance(each, torch.Tensor))
 
     def memory(self) -> list[tuple[int, int]]:
         """See `Steady`."""

@@ -64,7 +64,7 @@ def _join(seat: Seat) -> Context:
         _leaving(seat),
         seat.note,
         inputs=ticket.inputs,
-        record=functools.partial(record_of, storage),
+        record=functools.partial(record_of, storage, ticket.run),
     )
 
 

@@ -19,16 +19,17 @@ _LARGEST = 256 << 10  # bytes of a journal's newest log; what is larger takes lo
 _NO_FAILURES = {Outcome.SUCCEEDED, Outcome.CANCELLED}
 
 
-def record_of(storage: Storage) -> Record:
-    """What became of the attempts of the newest runs in a home. It is only a guess, which shall take no
-    time: runs that are large, or cannot be read, are left out."""
+def record_of(storage: Storage, run: str) -> Record:
+    """What became of the attempts of the newest runs in a home; over a network, of this run alone. It is only
+    a guess, which shall take no time: runs that are large, or cannot be read, are left out."""
     end = time.monotonic() + _MOST_SECONDS
     failures, seconds = 0, 0.0
     try:
-        for run in islice(run_ids(storage), _MOST_RUNS):
+        runs = [run] if storage.remote else run_ids(storage)
+        for each in islice(runs, _MOST_RUNS):
             if time.monotonic() > end:
                 break
-            for attempt in _attempts(storage, run):
+            for attempt in _attempts(storage, each):
                 if attempt.outcome != RUNNING and attempt.ended is not None:
                     failures += attempt.outcome not in _NO_FAILURES
                     seconds += max(0.0, attempt.ended - attempt.started)
