@@ -68,10 +68,8 @@ def test_only_the_newest_runs_count(
     assert record_of(storage, "000001-0000") == Record(2, 20.0)
 
 
-def test_over_a_network_only_this_run_is_asked_for(
-    storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(MemoryStorage, "remote", True)
+def test_over_a_network_only_this_run_is_asked_for() -> None:
+    storage = MemoryStorage(remote=True)
     begin(storage, 1, "killed")
     begin(storage, 2, *["killed"] * 5)
     assert record_of(storage, "000001-0000") == Record(1, 10.0)

@@ -20,8 +20,8 @@ _NO_FAILURES = {Outcome.SUCCEEDED, Outcome.CANCELLED}
 
 
 def record_of(storage: Storage, run: str) -> Record:
-    """What became of the attempts of the newest runs in a home; over a network, of this run alone. It is only
-    a guess, which shall take no time: runs that are large, or cannot be read, are left out."""
+    """What became of the attempts of the newest runs in a home; over a network, of this run alone. It is
+    only a guess, which shall take no time: runs that are large, or cannot be read, are left out."""
     end = time.monotonic() + _MOST_SECONDS
     failures, seconds = 0, 0.0
     try:
