@@ -3,6 +3,7 @@ weights of the script that has never heard of headway."""
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -23,7 +24,6 @@ pytest.importorskip("torch", reason="no PyTorch: `make frameworks` installs it")
 pytestmark = [pytest.mark.frameworks, pytest.mark.reliability("R2", "R9")]
 
 KILLS = 4
-_SAVED = re.compile(r"checkpoint (\d+) saved")
 
 
 def script(place: Path, folder: str) -> Path:
@@ -32,7 +32,7 @@ def script(place: Path, folder: str) -> Path:
     assert "print(train())" in text
     made = place / folder.replace("/", "_") / "plain.py"
     made.parent.mkdir()
-    made.write_text(text.replace("print(train())", "print(train(epochs=100))"))
+    made.write_text(text.replace("print(train())", "print(train(epochs=300))"))
     return made
 
 
@@ -66,12 +66,22 @@ def test_a_script_under_exec_ends_with_the_same_weights(tmp_path: Path) -> None:
                 stderr=subprocess.STDOUT,
             )
 
+    def saved() -> int:
+        """Number of the newest checkpoint; what is printed of them comes seconds apart."""
+        done = subprocess.run(
+            [sys.executable, "-m", "headway", "checkpoints", "--json"],
+            env={**os.environ, "HEADWAY_HOME": str(tmp_path / "home")},
+            capture_output=True,
+            check=False,
+        )
+        rows = json.loads(done.stdout) if done.returncode == 0 else []
+        return max((row["number"] for row in rows), default=0)
+
     def strike(run: subprocess.Popen[bytes], number: signal.Signals) -> None:
         """Kill the script some time after it has saved again."""
-        before = len(_SAVED.findall(log.read_text()))
-        while len(_SAVED.findall(log.read_text())) == before:
+        before = saved()
+        while saved() == before:
             assert run.poll() is None, log.read_text()
-            time.sleep(0.02)
         time.sleep(source.uniform(0, 0.3))
         pid = runs(mark, tracked)
         assert pid is not None, log.read_text()
